@@ -1,0 +1,1 @@
+"""Density backends: one file each."""

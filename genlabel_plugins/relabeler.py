@@ -1,0 +1,194 @@
+"""Relabeler: the posterior of class-conditional densities, blended with the mixed label."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol, Self, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from genlabel_plugins.registry import make_backend
+
+
+@runtime_checkable
+class Relabeler(Protocol):
+    """Class-conditional densities that correct a mixed label: all that an integration sees."""
+
+    def fit(self, x: Tensor, target: Tensor) -> Self:
+        """Learn from inputs `(N, *)` and class indices `(N,)`."""
+        ...
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-densities of all classes, `(B, *) -> (B, C)`."""
+        ...
+
+    def relabel(self, x: Tensor, y_mix: Tensor) -> Tensor:
+        """Corrected label of mixed inputs, `(B, *), (B, C) -> (B, C)`."""
+        ...
+
+
+class GenLabel(nn.Module):
+    r"""Relabel mixed inputs by the posterior of a generative model (GenLabel, Algorithm 1).
+
+    .. math:: y = \gamma\, y_\text{gen} + (1 - \gamma)\, y_\text{mix}, \qquad
+              y_\text{gen} = \operatorname{softmax}_c\big((\log p_c(x) + \log \pi_c) / T\big)
+
+    A row on which the densities say nothing (all minus infinity, or any NaN) keeps `y_mix`; `n_fallback_`
+    counts such rows on the device.
+
+    Args:
+        backend: Name of a registered density, or an object with `fit` and `log_prob`.
+        gamma: Trust in `y_gen`, in [0, 1]; a tensor of shape `(B,)` trusts each row on its own.
+        priors: `"uniform"` (the paper), `"empirical"` (training frequencies) or one number per class.
+        top_k: Keep only the `top_k` most likely classes (Algorithm 3 keeps 2); by default all.
+        temperature: Divides the log-posterior; above 1 softens it.
+
+    Raises:
+        ValueError: On an option out of range, naming the value and the choices.
+
+    Example:
+        >>> x = torch.tensor([[-1.1], [-0.9], [0.9], [1.1]])
+        >>> genlabel = GenLabel("gm", gamma=0.5).fit(x, torch.tensor([0, 0, 1, 1]))
+        >>> genlabel.relabel(torch.tensor([[1.0]]), torch.tensor([[0.5, 0.5]]))
+        tensor([[0.2500, 0.7500]])
+
+    Reference:
+        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, equation (1).
+    """
+
+    n_fallback_: Tensor
+    prior: Tensor | None
+
+    def __init__(
+        self,
+        backend: Any = "gm",
+        *,
+        gamma: float | Tensor = 1.0,
+        priors: Literal["uniform", "empirical"] | Any = "uniform",
+        top_k: int | None = None,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if not isinstance(gamma, Tensor) and not 0 <= gamma <= 1:
+            raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+        if top_k is not None and top_k < 1:
+            raise ValueError(f"top_k must be None or at least 1, got {top_k}")
+        if not temperature > 0:
+            raise ValueError(f"temperature must be positive, got {temperature}")
+        self.density = make_backend(backend)
+        self.gamma = gamma
+        self.priors = priors
+        self.top_k = top_k
+        self.temperature = temperature
+        self.register_buffer("prior", _as_prior(priors), persistent=False)
+        self.register_buffer("n_fallback_", torch.zeros((), dtype=torch.long), persistent=False)
+
+    def fit(self, x: Tensor, target: Tensor, **options: Any) -> Self:
+        """Fit the densities on clean rows `(N, *)` and class indices `(N,)`; `options` go to the density."""
+        self.density.fit(x, target, **options)
+        self.to(x.device)
+        return self
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Log-densities of all classes, `(B, *) -> (B, C)`."""
+        log_prob: Tensor = self.density.log_prob(x)
+        return log_prob
+
+    def posterior(self, x: Tensor) -> Tensor:
+        """Posterior `y_gen` of all classes, `(B, *) -> (B, C)`; the prior where the densities say nothing."""
+        y_gen, supported = self._posterior(x)
+        prior = self._log_prior()
+        fallback = torch.full_like(y_gen, 1 / y_gen.shape[1]) if prior is None else prior.softmax(-1)
+        return torch.where(supported, y_gen, fallback.to(y_gen))
+
+    @torch.no_grad()
+    def relabel(self, x: Tensor, y_mix: Tensor, gamma: float | Tensor | None = None) -> Tensor:
+        """Blend `y_mix` with the posterior at `x`, `(B, *), (B, C) -> (B, C)`.
+
+        Args:
+            x: Mixed inputs, shape `(B, *)`.
+            y_mix: Mixed labels, shape `(B, C)`; the result has their dtype, and float32 for half precision.
+            gamma: Overrides the constructor's for this batch; a float or shape `(B,)`.
+
+        Raises:
+            ValueError: If `y_mix` has another number of classes than the densities.
+        """
+        gamma = self.gamma if gamma is None else gamma
+        y_mix = y_mix.to(torch.promote_types(y_mix.dtype, torch.float32))
+        if not isinstance(gamma, Tensor) and gamma == 0:
+            return y_mix
+        y_gen, supported = self._posterior(x)
+        if y_gen.shape != y_mix.shape:
+            raise ValueError(
+                f"y_mix must have shape {tuple(y_gen.shape)} (rows of x, classes seen in fit), got {tuple(y_mix.shape)}"
+            )
+        self.n_fallback_ += (~supported).sum()
+        return blend(y_mix, torch.where(supported, y_gen.to(y_mix.dtype), y_mix), gamma)
+
+    def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Posterior `(B, C)` and the mask `(B, 1)` of rows on which it exists."""
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            y_gen = class_posterior(self.log_prob(x), self._log_prior(), top_k=self.top_k, temperature=self.temperature)
+        return y_gen, torch.isfinite(y_gen).all(-1, keepdim=True)
+
+    def _log_prior(self) -> Tensor | None:
+        if self.prior is not None:
+            return self.prior.log()
+        if self.priors == "uniform":
+            return None
+        count: Tensor = self.density.class_count_
+        return (count / count.sum()).log()
+
+    def extra_repr(self) -> str:
+        """Options of the relabeler, as `repr` shows them."""
+        return f"gamma={self.gamma}, priors={self.priors!r}, top_k={self.top_k}, temperature={self.temperature}"
+
+
+def class_posterior(
+    log_prob: Tensor, log_prior: Tensor | None = None, *, top_k: int | None = None, temperature: float = 1.0
+) -> Tensor:
+    r"""Bayes posterior :math:`p(c \mid x) \propto p(x \mid c)\, p(c)`, equation (1).
+
+    Args:
+        log_prob: Class log-densities, shape `(B, C)`.
+        log_prior: Class log-frequencies, shape `(C,)`; None for balanced classes.
+        top_k: Keep only the most likely classes and give the others zero (Algorithm 3: 2).
+        temperature: Divides the log-posterior before it is normalised.
+
+    Returns:
+        Soft labels, shape `(B, C)`; a row sums to one, or is NaN where no class has a density.
+
+    Example:
+        >>> class_posterior(torch.tensor([[-2000.0, -2001.0]]))
+        tensor([[0.7311, 0.2689]])
+    """
+    score = log_prob if log_prior is None else log_prob + log_prior.to(log_prob)
+    score = score / temperature
+    if top_k is None or top_k >= score.shape[-1]:
+        return torch.softmax(score, dim=-1)
+    best = score.topk(top_k, dim=-1)
+    return torch.zeros_like(score).scatter(-1, best.indices, torch.softmax(best.values, dim=-1))
+
+
+def blend(y_mix: Tensor, y_gen: Tensor, gamma: float | Tensor) -> Tensor:
+    """Label `gamma * y_gen + (1 - gamma) * y_mix`, exact at both ends; `gamma` a float or shape `(B,)`.
+
+    Example:
+        >>> blend(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.25)
+        tensor([[0.7500, 0.2500]])
+    """
+    if isinstance(gamma, Tensor):
+        gamma = gamma.to(y_mix).reshape(-1, 1)  # (B, 1), or (1, 1) for a scalar tensor
+    return torch.lerp(y_mix, y_gen, gamma)
+
+
+def _as_prior(priors: Any) -> Tensor | None:
+    """Priors given as numbers, normalised to sum to one."""
+    if isinstance(priors, str):
+        if priors not in ("uniform", "empirical"):
+            raise ValueError(f"priors must be 'uniform', 'empirical' or one number per class, got {priors!r}")
+        return None
+    prior = torch.as_tensor(priors, dtype=torch.float64)
+    if prior.ndim != 1 or not bool((prior >= 0).all()) or not 0 < float(prior.sum()) < torch.inf:
+        raise ValueError(f"priors must be non-negative numbers, one per class, got {priors!r}")
+    return prior / prior.sum()

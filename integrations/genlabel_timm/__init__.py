@@ -1,0 +1,1 @@
+"""GenLabel inside timm's training loop."""
