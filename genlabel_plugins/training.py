@@ -152,7 +152,7 @@ def train(
                     break
         except KeyboardInterrupt:
             warnings.warn(
-                f"{description} was interrupted in epoch {n_epochs}: the best state, that of epoch {best_epoch}, is kept",
+                f"{description} was interrupted in epoch {n_epochs}: the best state, of epoch {best_epoch}, is kept",
                 stacklevel=2,
             )
     module.load_state_dict(best_state)
