@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
+
+from genlabel_plugins.generative_model import GenerativeModel
 
 
 class LearntState(nn.Module):
@@ -39,7 +41,7 @@ class LearntState(nn.Module):
         return self
 
 
-class Density(LearntState):
+class Density(GenerativeModel, LearntState):
     r"""Class-conditional log-densities :math:`\log p_c(x)`.
 
     A subclass names its learnt buffers with `_declare`, fills them in `_fit` and reads them in `_log_prob`.
@@ -47,11 +49,21 @@ class Density(LearntState):
     rows (products of raw values far from zero lose hundreds of times the precision), classes without a row
     are set aside, and no autocast or autograd reaches a log-density.
 
+    Three class attributes are claims, to which `genlabel_plugins.testing` holds a backend; one that cannot keep
+    a claim sets it to False.
+
     Attributes:
+        normalized: Each density integrates to one.
+        exact: `fit` has one answer, whatever the order of rows and classes; False where training draws batches.
+        compilable: `log_prob` is one graph for `torch.compile(fullgraph=True)`.
         offset_: Mean of the training rows, shape `(D,)`; its dtype is the dtype of all log-densities.
         class_count_: Training rows per class, shape `(C,)`.
         present_: Indices of the classes that have rows, shape `(K,)`; the others have density zero.
     """
+
+    normalized: ClassVar[bool] = True
+    exact: ClassVar[bool] = True
+    compilable: ClassVar[bool] = True
 
     offset_: Tensor
     class_count_: Tensor
@@ -82,12 +94,16 @@ class Density(LearntState):
         """
         x, target, n_classes = check_fit_inputs(x, target, n_classes)
         count = torch.bincount(target, minlength=n_classes)
-        self.offset_ = x.mean(0, dtype=accumulator(x)).to(x.dtype)
+        self.offset_ = self._origin(x)
         self.class_count_ = count
         self.present_ = count.nonzero().squeeze(1)
         compact = ((count > 0).cumsum(0) - 1)[target]  # 0..K-1, every class with rows
-        with torch.no_grad():
-            self._fit(x - self.offset_, compact, generator or torch.Generator().manual_seed(0))
+        try:
+            with torch.no_grad():
+                self._fit(x - self.offset_, compact, generator or torch.Generator().manual_seed(0))
+        except BaseException:
+            self.offset_ = None  # type: ignore[assignment]  # half a fit is no fit
+            raise
         return self.to(device=x.device, dtype=x.dtype).requires_grad_(False)
 
     def log_prob(self, x: Tensor) -> Tensor:
@@ -107,6 +123,10 @@ class Density(LearntState):
                 return log_prob
             absent = log_prob.new_full((len(x), self.n_classes), -torch.inf)
             return absent.index_copy(1, self.present_, log_prob)
+
+    def _origin(self, x: Tensor) -> Tensor:
+        """Point on which rows are centred, `(N, D) -> (D,)`."""
+        return x.mean(0, dtype=accumulator(x)).to(x.dtype)
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
         """Learn from centred rows `(N, D)` and compact targets `(N,)`, where every class has a row."""
@@ -146,6 +166,8 @@ def check_fit_inputs(x: Tensor, target: Tensor, n_classes: int | None) -> tuple[
         ValueError: On what no density can be fitted to, naming the value.
     """
     x = as_rows(x)
+    if x.is_complex():
+        raise ValueError(f"x must be real, got {x.dtype}")
     if target.ndim != 1 or len(target) != len(x):
         raise ValueError(f"target must have shape ({len(x)},) to go with x, got {tuple(target.shape)}")
     if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:

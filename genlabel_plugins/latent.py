@@ -1,4 +1,4 @@
-"""Densities in the latent space of a network: running class statistics (Algorithm 3)."""
+"""The latent space of a network in training: a tap for its features, running class statistics (Algorithm 3)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,51 @@ from typing import Any, Self
 
 import torch
 from sklearn.exceptions import NotFittedError
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 from genlabel_plugins.density import LearntState, accumulator, as_rows
+
+
+class FeatureTap:
+    """Forward pre-hook that keeps the input of a module: the features a training step computes anyway.
+
+    The features are detached. A deep copy of a hooked model, such as a moving average of its weights, shares
+    the tap, and the tap is silent outside training mode: the copy neither doubles it nor overwrites it. It
+    pickles with the model, without features, and captures inside `torch.compile`.
+
+    Args:
+        training_only: Capture only while the hooked module is in training mode.
+
+    Attributes:
+        features: Input of the last forward since `take`, shape `(B, D)`, or None.
+
+    Example:
+        >>> head, tap = nn.Linear(2, 3), FeatureTap()
+        >>> handle = head.register_forward_pre_hook(tap)
+        >>> _ = head(torch.ones(1, 2))
+        >>> tap.take(), tap.take()
+        (tensor([[1., 1.]]), None)
+    """
+
+    def __init__(self, *, training_only: bool = True) -> None:
+        self.training_only = training_only
+        self.features: Tensor | None = None
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        if module.training or not self.training_only:
+            self.features = args[0].detach().flatten(1)
+
+    def take(self) -> Tensor | None:
+        """The captured features, given out once: those of an earlier step never label a later one."""
+        features, self.features = self.features, None
+        return features
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "features": None}
 
 
 class RunningGaussian(LearntState):
@@ -21,7 +62,8 @@ class RunningGaussian(LearntState):
     its estimate, and its first batch overwrites. The batch covariance has the divisor n - 1: with a few rows of
     each class in a batch the divisor n would shrink every variance. A class with one row moves its mean alone;
     until it has a variance of its own it borrows the mean variance of the others. A class never seen has
-    density zero. Under an initialised `torch.distributed`, batch moments are those of all ranks together.
+    density zero. Rows with NaN or infinity, as an overflow in half precision leaves them, are passed over. Under an
+    initialised `torch.distributed`, batch moments are those of all ranks together.
 
     Args:
         n_classes: Number of classes C.
@@ -100,12 +142,14 @@ class RunningGaussian(LearntState):
 
 def _batch_moments(x: Tensor, target: Tensor, n_classes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Count `(C,)`, mean `(C, D)` and mean feature variance `(C,)` of each class over all ranks."""
-    count = x.new_zeros(n_classes).index_add_(0, target, x.new_ones(len(x)))
+    finite = torch.isfinite(x).all(1)  # one overflow in half precision would stay in a running mean for ever
+    x = x.masked_fill(~finite[:, None], 0.0)
+    count = x.new_zeros(n_classes).index_add_(0, target, finite.to(x.dtype))
     total = x.new_zeros(n_classes, x.shape[1]).index_add_(0, target, x)
     _all_reduce(count)
     _all_reduce(total)
     mean = total / count.clamp(min=1)[:, None]
-    square = x.new_zeros(n_classes).index_add_(0, target, (x - mean[target]).square().mean(1))
+    square = x.new_zeros(n_classes).index_add_(0, target, (x - mean[target]).square().mean(1) * finite)
     _all_reduce(square)
     return count, mean, square / (count - 1).clamp(min=1)
 

@@ -82,6 +82,7 @@ def make_backend(backend: Any, **params: Any) -> Any:
 
     Raises:
         ValueError: If no backend has that name.
+        ImportError: If the package that provides it is broken.
         TypeError: If an object lacks `fit` or `log_prob`, or comes with parameters.
 
     Example:
@@ -97,6 +98,27 @@ def make_backend(backend: Any, **params: Any) -> Any:
     return backend
 
 
+def backend_name(backend: type) -> str:
+    """Name under which a class is registered.
+
+    Raises:
+        ValueError: If it is not.
+
+    Example:
+        >>> backend_name(type(make_backend("gm")))
+        'gm'
+    """
+    origin = f"{backend.__module__}:{backend.__qualname__}"
+    for names in (_BUILT_IN, {name: entry.value for name, entry in _entry_points().items()}):
+        for name, import_string in names.items():
+            if import_string == origin:
+                return name
+    for name, registered in _REGISTERED.items():
+        if registered is backend:
+            return name
+    raise ValueError(f"{backend.__qualname__} is not registered: put register_backend(name) above it")
+
+
 def _load(name: str) -> Callable[..., Any]:
     factory: Callable[..., Any]
     if name in _BUILT_IN:
@@ -105,9 +127,22 @@ def _load(name: str) -> Callable[..., Any]:
     elif name in _REGISTERED:
         factory = _REGISTERED[name]
     elif name in _entry_points():
-        factory = _entry_points()[name].load()
+        factory = _load_entry_point(_entry_points()[name])
     else:
         raise ValueError(f"backend must be one of {list_backends()}, got {name!r}")
+    return factory
+
+
+def _load_entry_point(entry: EntryPoint) -> Callable[..., Any]:
+    package = entry.dist.name if entry.dist else "a package"
+    try:
+        factory: Callable[..., Any] = entry.load()
+    except Exception as error:  # whatever a foreign module does while it is imported
+        raise ImportError(
+            f"backend {entry.name!r} of {package} cannot be loaded from {entry.value!r}: {error!r}"
+        ) from error
+    if not callable(factory):
+        raise ImportError(f"backend {entry.name!r} of {package} must be callable, got {factory!r}")
     return factory
 
 
@@ -120,10 +155,19 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 @lru_cache(maxsize=1)
 def _installed_entry_points() -> dict[str, EntryPoint]:
+    """A plug-in that cannot be listed, or whose name is taken, costs a warning and nothing else."""
+    try:
+        installed = entry_points(group=ENTRY_POINT_GROUP)
+    except Exception as error:  # an entry_points.txt that is no such file
+        warnings.warn(f"the entry points of the installed packages cannot be read: {error!r}", stacklevel=2)
+        return {}
     found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
+    for entry in installed:
         if entry.name in _BUILT_IN:
             warnings.warn(f"the plug-in {entry.value!r} is ignored: backend {entry.name!r} is built in", stacklevel=2)
+        elif entry.name in found:
+            taken = found[entry.name].value
+            warnings.warn(f"the plug-in {entry.value!r} is ignored: {taken!r} is backend {entry.name!r}", stacklevel=2)
         else:
             found[entry.name] = entry
     return found

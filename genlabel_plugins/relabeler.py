@@ -7,6 +7,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from genlabel_plugins.generative_model import GenerativeModel, best_temperature, held_out
 from genlabel_plugins.registry import make_backend
 
 
@@ -27,7 +28,7 @@ class Relabeler(Protocol):
         ...
 
 
-class GenLabel(nn.Module):
+class GenLabel(GenerativeModel, nn.Module):
     r"""Relabel mixed inputs by the posterior of a generative model (GenLabel, Algorithm 1).
 
     .. math:: y = \gamma\, y_\text{gen} + (1 - \gamma)\, y_\text{mix}, \qquad
@@ -69,8 +70,7 @@ class GenLabel(nn.Module):
         temperature: float = 1.0,
     ) -> None:
         super().__init__()
-        if not isinstance(gamma, Tensor) and not 0 <= gamma <= 1:
-            raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+        _check_gamma(gamma)
         if top_k is not None and top_k < 1:
             raise ValueError(f"top_k must be None or at least 1, got {top_k}")
         if not temperature > 0:
@@ -86,13 +86,46 @@ class GenLabel(nn.Module):
     def fit(self, x: Tensor, target: Tensor, **options: Any) -> Self:
         """Fit the densities on clean rows `(N, *)` and class indices `(N,)`; `options` go to the density."""
         self.density.fit(x, target, **options)
-        self.to(x.device)
+        self.n_fallback_.zero_()
+        return self.to(x.device)
+
+    def calibrate(
+        self,
+        x: Tensor,
+        target: Tensor,
+        *,
+        n_folds: int | None = 5,
+        generator: torch.Generator | None = None,
+    ) -> Self:
+        """Set `temperature` to the one with the least held-out log-loss; the densities stay as they are.
+
+        Args:
+            x: Inputs, shape `(N, *)`.
+            target: Class indices, shape `(N,)`.
+            n_folds: Folds of a stratified cross-validation that refits copies; None takes the densities as they
+                are, for rows that they were not fitted on.
+            generator: Source of randomness on the CPU for the folds; by default a fresh one, seeded with 0.
+
+        Reference:
+            Guo et al., On Calibration of Modern Neural Networks, ICML 2017, temperature scaling.
+        """
+        self.temperature = best_temperature(held_out(self, x, target, n_folds, generator))
         return self
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-densities of all classes, `(B, *) -> (B, C)`."""
         log_prob: Tensor = self.density.log_prob(x)
         return log_prob
+
+    def log_joint(self, x: Tensor) -> Tensor:
+        """Log-densities plus log-priors, `(B, *) -> (B, C)`, before temperature and top-k."""
+        log_prob = self.log_prob(x)
+        log_prior = self._log_prior()
+        if log_prior is None:
+            return log_prob
+        if len(log_prior) != log_prob.shape[1]:
+            raise ValueError(f"priors must be {log_prob.shape[1]} numbers, one per class, got {len(log_prior)}")
+        return log_prob + log_prior.to(log_prob)
 
     def posterior(self, x: Tensor) -> Tensor:
         """Posterior `y_gen` of all classes, `(B, *) -> (B, C)`; the prior where the densities say nothing."""
@@ -111,9 +144,10 @@ class GenLabel(nn.Module):
             gamma: Overrides the constructor's for this batch; a float or shape `(B,)`.
 
         Raises:
-            ValueError: If `y_mix` has another number of classes than the densities.
+            ValueError: If `y_mix` has another number of classes than the densities, or gamma lies outside [0, 1].
         """
         gamma = self.gamma if gamma is None else gamma
+        _check_gamma(gamma)
         y_mix = y_mix.to(torch.promote_types(y_mix.dtype, torch.float32))
         if not isinstance(gamma, Tensor) and gamma == 0:
             return y_mix
@@ -122,13 +156,15 @@ class GenLabel(nn.Module):
             raise ValueError(
                 f"y_mix must have shape {tuple(y_gen.shape)} (rows of x, classes seen in fit), got {tuple(y_mix.shape)}"
             )
+        if self.n_fallback_.device != supported.device:  # a density fitted elsewhere
+            self.n_fallback_ = self.n_fallback_.to(supported.device)
         self.n_fallback_ += (~supported).sum()
         return blend(y_mix, torch.where(supported, y_gen.to(y_mix.dtype), y_mix), gamma)
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior `(B, C)` and the mask `(B, 1)` of rows on which it exists."""
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            y_gen = class_posterior(self.log_prob(x), self._log_prior(), top_k=self.top_k, temperature=self.temperature)
+            y_gen = class_posterior(self.log_joint(x), top_k=self.top_k, temperature=self.temperature)
         return y_gen, torch.isfinite(y_gen).all(-1, keepdim=True)
 
     def _log_prior(self) -> Tensor | None:
@@ -136,7 +172,9 @@ class GenLabel(nn.Module):
             return self.prior.log()
         if self.priors == "uniform":
             return None
-        count: Tensor = self.density.class_count_
+        count: Tensor | None = getattr(self.density, "class_count_", None)
+        if count is None:
+            raise ValueError(f"priors='empirical' needs the class_count_ of a fitted density, got {self.density!r}")
         return (count / count.sum()).log()
 
     def extra_repr(self) -> str:
@@ -180,6 +218,11 @@ def blend(y_mix: Tensor, y_gen: Tensor, gamma: float | Tensor) -> Tensor:
     if isinstance(gamma, Tensor):
         gamma = gamma.to(y_mix).reshape(-1, 1)  # (B, 1), or (1, 1) for a scalar tensor
     return torch.lerp(y_mix, y_gen, gamma)
+
+
+def _check_gamma(gamma: float | Tensor) -> None:
+    if not isinstance(gamma, Tensor) and not 0 <= gamma <= 1:
+        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
 
 
 def _as_prior(priors: Any) -> Tensor | None:

@@ -1,0 +1,142 @@
+"""Save and load densities and relabelers: tensors in safetensors, arguments in JSON, no pickle anywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from genlabel_plugins.density import Density
+from genlabel_plugins.generative_model import GenerativeModel
+from genlabel_plugins.registry import backend_name, make_backend
+from genlabel_plugins.relabeler import GenLabel
+
+try:
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import save_file
+except ModuleNotFoundError as error:
+    if error.name != "safetensors":
+        raise
+    raise ModuleNotFoundError("saving needs safetensors: pip install 'genlabel-plugins[save]'") from error
+
+FORMAT_VERSION = 1
+_MISSING = object()
+_KEY = "genlabel_plugins"  # of the one metadata entry of a file
+
+
+def save(model: GenerativeModel, path: str | PathLike[str]) -> None:
+    """Write a fitted density, or a relabeler with its fitted density, to one safetensors file.
+
+    The metadata hold format version, backend name, constructor arguments and a hash of all of it and the tensors.
+
+    Raises:
+        ValueError: If the backend is not registered under its class, or an argument is no JSON value.
+        NotFittedError: Before `fit`.
+    """
+    density = model.density if isinstance(model, GenLabel) else model
+    if not isinstance(density, Density):
+        raise ValueError(f"only a Density can be saved, got {type(density).__name__}")
+    density.check_fitted()
+    header: dict[str, Any] = {
+        "version": FORMAT_VERSION,
+        "backend": backend_name(type(density)),
+        "arguments": _arguments(density),
+    }
+    if isinstance(model, GenLabel):
+        priors = model.priors if model.prior is None else model.prior.tolist()
+        header["relabeler"] = _arguments(model, backend=None, priors=priors)
+    tensors = {name: tensor.detach().cpu().clone() for name, tensor in density.state_dict().items()}
+    header["sha256"] = _digest(header, tensors)
+    save_file(tensors, path, {_KEY: json.dumps(header)})
+
+
+def load(path: str | PathLike[str]) -> Density | GenLabel:
+    """Read what `save` wrote, on the CPU.
+
+    Raises:
+        ValueError: If the file is truncated, foreign, altered or of another version.
+    """
+    path = Path(path)
+    header, tensors = _read(path)
+    density = _rebuild(path, header, tensors)
+    options = header.get("relabeler")
+    if options is None:
+        return density
+    try:
+        return GenLabel(**{**options, "backend": density})
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} asks for a relabeler that cannot be made: {error}") from error
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Header and tensors of a file, once version and hash are found right."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is no file of genlabel_plugins, or a damaged one: {error}") from error
+    if not isinstance(header, dict) or "version" not in header:
+        raise ValueError(f"{path} is no file of genlabel_plugins: its metadata lack the entry {_KEY!r}")
+    if header["version"] != FORMAT_VERSION:
+        raise ValueError(f"{path} must have format version {FORMAT_VERSION}, got {header['version']!r}")
+    if header.pop("sha256", None) != _digest(header, tensors):
+        raise ValueError(f"{path} was altered after it was saved: its hash does not fit its content")
+    return header, tensors
+
+
+def _rebuild(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> Density:
+    """Make the density that a header describes; all that can fail is refused in one sentence."""
+    name = header.get("backend")
+    if not isinstance(name, str):
+        raise ValueError(f"{path} must name a backend, got {name!r}")
+    try:
+        density: Density = make_backend(name, **header["arguments"])
+        density.load_state_dict(tensors)
+        density.requires_grad_(False)
+        density.log_prob(density.offset_[None])  # tensors that do not go together fail here, not in training
+    except Exception as error:
+        raise ValueError(f"{path} holds no density that backend {name!r} can restore: {_first_line(error)}") from error
+    return density
+
+
+def _arguments(module: nn.Module, **replaced: Any) -> dict[str, Any]:
+    """Constructor arguments, which a module keeps under their own names."""
+    arguments: dict[str, Any] = {}
+    for name in inspect.signature(type(module)).parameters:
+        value = replaced[name] if name in replaced else getattr(module, name, _MISSING)
+        try:
+            arguments[name] = json.loads(json.dumps(value, default=_as_number))
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{type(module).__name__} cannot be saved: {name} must be a JSON value, got {type(value).__name__}"
+            ) from error
+    return arguments
+
+
+def _as_number(value: Any) -> Any:
+    """Numbers of numpy and torch."""
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:
+        return value.item()
+    raise TypeError(f"no JSON value: {value!r}")
+
+
+def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
+    """SHA-256 over header and tensors."""
+    digest = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
