@@ -133,7 +133,7 @@ class Mixup(Mixer):
 
     def combine(self, x: Inputs, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Inputs, Tensor]:
         """Interpolate linearly."""
-        return map_inputs(x, lambda tensor: interpolate(tensor, tensor[partner], lam)), lam
+        return map_inputs(lambda tensor: interpolate(tensor, tensor[partner], lam), x), lam
 
 
 class CutMix(Mixer):
@@ -170,7 +170,7 @@ class CutMix(Mixer):
             return torch.where(box.view(len(box), *[1] * (tensor.ndim - 3), *box.shape[1:]), tensor[partner], tensor)
 
         kept = 1 - box.to(lam.dtype).mean((1, 2))
-        return map_inputs(x, paste), kept.expand(len(lam))
+        return map_inputs(paste, x), kept.expand(len(lam))
 
 
 class ColumnCutMix(Mixer):
@@ -201,7 +201,7 @@ class ColumnCutMix(Mixer):
             mask = next(masks)
             return torch.where(mask.view(len(mask), *tensor.shape[1:]), tensor, tensor[partner])
 
-        return map_inputs(x, swap), (n_kept / n_columns).expand(len(lam))
+        return map_inputs(swap, x), (n_kept / n_columns).expand(len(lam))
 
 
 MIXERS: dict[str, type[Mixer]] = {"mixup": Mixup, "cutmix": CutMix, "column_cutmix": ColumnCutMix}
@@ -246,9 +246,11 @@ def one_hot(target: Tensor, n_classes: int, like: Tensor) -> Tensor:
     return like.new_zeros(len(target), n_classes).scatter_(1, target.long()[:, None], 1.0)
 
 
-def map_inputs(x: Inputs, function: Callable[[Tensor], Tensor]) -> Inputs:
-    """Apply a function to the tensor, or to each tensor of a mapping."""
-    return {key: function(tensor) for key, tensor in x.items()} if isinstance(x, Mapping) else function(x)
+def map_inputs(function: Callable[..., Tensor], x: Inputs, *others: Inputs) -> Inputs:
+    """Apply a function to the tensor, or to each tensor of a mapping, and to those of `others` in its place."""
+    if isinstance(x, Mapping):
+        return {key: function(tensor, *(other[key] for other in others)) for key, tensor in x.items()}  # type: ignore[index]
+    return function(x, *others)
 
 
 def draw_uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -51,11 +51,12 @@ def draw_partner(
 def nearest_other(x: Tensor, target: Tensor) -> Tensor:
     """Nearest row of another class in the batch, the row itself if there is none, `(B, D), (B,) -> (B,)`.
 
-    Mixing near rows keeps mixed rows near the data, where another class seldom lies between the two.
+    Between near rows another class seldom lies. Local Mixup weighs distant pairs down in the loss for the same
+    reason; choosing partners by distance is what distance-based sample selection does.
 
     Reference:
-        Baena, Drumetz and Gripon, Preventing Manifold Intrusion with Locality: Local Mixup, 2022, limits mixup
-        to near rows in the same way, of any class.
+        Baena, Drumetz and Gripon, Preventing Manifold Intrusion with Locality: Local Mixup, 2022. Zhang, Jiang and
+        Tan, Dynamic Nonlinear Mixup with Distance-based Sample Selection, COLING 2022.
     """
     same = target[:, None] == target
     distance = torch.cdist(x, x).masked_fill(same, torch.inf)

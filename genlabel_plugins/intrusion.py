@@ -1,0 +1,250 @@
+"""Manifold intrusion: mixed samples that land on a class that was not mixed (Definition 1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from genlabel_plugins.density import check_fit_inputs
+from genlabel_plugins.mixing import Inputs, Mixed, interpolate, map_inputs, one_hot
+from genlabel_plugins.pairing import draw_beta, flat_rows
+
+CHUNK_ROWS = 2048  # distances of 1024 mixed to 2048 training samples: 8 MiB in float32, however many there are
+N_CANDIDATES = 4
+
+
+class TrainingSamples(nn.Module):
+    """Training samples that answer for the class of the nearest one.
+
+    Distances come out of one matrix product per chunk; the nearest few are then measured again by direct
+    differences, since a product loses half of the digits of a small distance.
+
+    Args:
+        x: Training inputs, shape `(N, *)`; several inputs of a mapping are concatenated.
+        target: Class indices, shape `(N,)`.
+
+    Raises:
+        ValueError: On shapes or values that do not fit together.
+
+    Example:
+        >>> samples = TrainingSamples(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1]))
+        >>> samples.nearest_target(torch.tensor([[0.4], [0.6]]))
+        tensor([0, 1])
+    """
+
+    rows: Tensor  # (N, D), centred: products of raw values far from zero lose digits
+    target: Tensor  # (N,)
+    offset: Tensor  # (D,)
+    square: Tensor  # (N,)
+
+    def __init__(self, x: Inputs, target: Tensor) -> None:
+        super().__init__()
+        rows, target, self.n_classes = check_fit_inputs(flat_rows(x), target, None)
+        offset = rows.mean(0)
+        rows = rows - offset
+        self.register_buffer("rows", rows, persistent=False)
+        self.register_buffer("target", target, persistent=False)
+        self.register_buffer("offset", offset, persistent=False)
+        self.register_buffer("square", rows.square().sum(1), persistent=False)
+
+    @torch.no_grad()
+    def nearest_target(self, x: Inputs) -> Tensor:
+        """Class of the nearest training sample, `(B, *) -> (B,)`."""
+        rows = flat_rows(x)
+        if rows.shape[1] != self.rows.shape[1]:
+            raise ValueError(f"x must have the {self.rows.shape[1]} features of the samples, got {rows.shape[1]}")
+        centred = rows.to(self.rows.dtype) - self.offset
+        with torch.autocast(centred.device.type, enabled=False):
+            nearest = torch.cat([self._nearest(block) for block in centred.split(1024)])
+        return self.target[nearest]
+
+    def _nearest(self, x: Tensor) -> Tensor:
+        """Index of the nearest sample, `(B, D) -> (B,)`."""
+        scores, indices = [], []
+        for start in range(0, len(self.rows), CHUNK_ROWS):
+            stop = start + CHUNK_ROWS
+            score = torch.addmm(self.square[start:stop], x, self.rows[start:stop].T, alpha=-2)  # (B, chunk)
+            best = score.topk(min(N_CANDIDATES, score.shape[1]), largest=False)
+            scores.append(best.values)
+            indices.append(best.indices + start)
+        best = torch.cat(scores, 1).topk(min(N_CANDIDATES, len(self.rows)), largest=False)
+        candidates = torch.cat(indices, 1).gather(1, best.indices)  # (B, 4)
+        distance = (self.rows[candidates] - x[:, None]).square().sum(-1)
+        return candidates.gather(1, distance.argmin(1, keepdim=True)).squeeze(1)
+
+
+def intrudes(
+    x_mix: Inputs, target_i: Tensor, target_j: Tensor, reference_x: Inputs, reference_target: Tensor
+) -> Tensor:
+    """Whether the nearest training sample of each mixed one is of neither mixed class (Definition 1).
+
+    Args:
+        x_mix: Mixed inputs, shape `(B, *)`.
+        target_i: Classes of the rows, shape `(B,)`.
+        target_j: Classes of their partners, shape `(B,)`.
+        reference_x: Training inputs, shape `(N, *)`.
+        reference_target: Their classes, shape `(N,)`.
+
+    Returns:
+        Mask of shape `(B,)`.
+
+    Example:
+        >>> x, target = torch.tensor([[-1.0], [0.0], [1.0]]), torch.tensor([0, 1, 0])
+        >>> intrudes(torch.tensor([[0.1], [0.9]]), torch.tensor([0, 0]), torch.tensor([0, 0]), x, target)
+        tensor([ True, False])
+
+    Reference:
+        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, Definition 1.
+    """
+    return _is_neither(TrainingSamples(reference_x, reference_target).nearest_target(x_mix), target_i, target_j)
+
+
+class ExcludeIntrusion(nn.Module):
+    """Mix without manifold intrusion: a mixer that drops, or draws again, what intrudes.
+
+    Args:
+        mix: Mixer, a callable `(x, target) -> Mixed`.
+        x: Training inputs, shape `(N, *)`.
+        target: Their classes, shape `(N,)`.
+        how: `"drop"` returns the rows that do not intrude, however few (the paper's mixup without intrusion);
+            `"redraw"` mixes intruding rows anew, keeps the batch size and needs no device sync.
+        max_draws: Redraws before a row that still intrudes comes back unmixed.
+
+    Raises:
+        ValueError: On an unknown `how`.
+
+    Example:
+        >>> from genlabel_plugins.mixing import Mixup
+        >>> x, target = torch.tensor([[-1.0], [0.0], [1.0]]), torch.tensor([0, 1, 0])
+        >>> mix = ExcludeIntrusion(Mixup(2, pairing="flip"), x, target)
+        >>> bool(intrudes((mixed := mix(x, target)).x, mixed.target_i, mixed.target_j, x, target).any())
+        False
+
+    Reference:
+        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 3.1.
+    """
+
+    def __init__(
+        self,
+        mix: Callable[[Inputs, Tensor], Mixed],
+        x: Inputs,
+        target: Tensor,
+        *,
+        how: Literal["drop", "redraw"] = "redraw",
+        max_draws: int = 10,
+    ) -> None:
+        super().__init__()
+        if how not in ("drop", "redraw"):
+            raise ValueError(f"how must be 'drop' or 'redraw', got {how!r}")
+        self.mix = mix
+        self.samples = TrainingSamples(x, target)
+        self.how = how
+        self.max_draws = max_draws
+
+    def forward(self, x: Inputs, target: Tensor) -> Mixed:
+        """Mix inputs `(B, *)` of classes `target`, shape `(B,)`."""
+        mixed = self.mix(x, target)
+        if self.how == "drop":
+            return _select(mixed, ~self._intrudes(mixed))
+        for _ in range(self.max_draws):
+            mixed = _choose(self._intrudes(mixed), self.mix(x, target), mixed)
+        return _choose(self._intrudes(mixed), _unmixed(x, target, mixed), mixed)
+
+    def _intrudes(self, mixed: Mixed) -> Tensor:
+        return _is_neither(self.samples.nearest_target(mixed.x), mixed.target_i, mixed.target_j)
+
+
+class IntrusionRates(NamedTuple):
+    """Shares of mixed samples that intrude.
+
+    Attributes:
+        overall: Share of all mixed samples, a scalar.
+        rate: Share per pair of mixed classes, shape `(C, C)`, symmetric; NaN where no pair was drawn.
+        class_count: Mixed samples per pair of classes, shape `(C, C)`.
+    """
+
+    overall: Tensor
+    rate: Tensor
+    class_count: Tensor
+
+
+@torch.no_grad()
+def intrusion_rates(
+    x: Inputs,
+    target: Tensor,
+    *,
+    alpha: float = 1.0,
+    n_pairs: int = 10_000,
+    generator: torch.Generator | None = None,
+) -> IntrusionRates:
+    """How often mixup of these training samples would intrude, per pair of classes.
+
+    Args:
+        x: Training inputs, shape `(N, *)`.
+        target: Class indices, shape `(N,)`.
+        alpha: Concentration of `lam ~ Beta(alpha, alpha)`.
+        n_pairs: Mixed samples to draw, from all ordered pairs.
+        generator: Source of randomness on the CPU; by default a fresh one, seeded with 0.
+
+    Example:
+        >>> x, target = torch.tensor([[-1.0], [0.0], [1.0]]), torch.tensor([0, 1, 0])
+        >>> bool(intrusion_rates(x, target).rate[0, 1] == 0)
+        True
+    """
+    generator = generator or torch.Generator().manual_seed(0)
+    samples = TrainingSamples(x, target)
+    rows, target, n_classes = flat_rows(x), samples.target, samples.n_classes
+    i, j = torch.randint(len(rows), (2, n_pairs), generator=generator).to(rows.device)
+    lam = draw_beta(torch.full((n_pairs,), float(alpha)), generator).to(rows)
+    blocks = zip(i.split(CHUNK_ROWS), j.split(CHUNK_ROWS), lam.split(CHUNK_ROWS), strict=True)
+    nearest = torch.cat([samples.nearest_target(interpolate(rows[a], rows[b], share)) for a, b, share in blocks])
+    intruding = _is_neither(nearest, target[i], target[j])
+    pair = target[i] * n_classes + target[j]
+    count = torch.bincount(pair, minlength=n_classes**2).view(n_classes, n_classes)
+    hits = torch.bincount(pair[intruding], minlength=n_classes**2).view(n_classes, n_classes)
+    count, hits = (table + table.T - table.diag().diag() for table in (count, hits))  # both orders of a pair
+    return IntrusionRates(intruding.to(lam).mean(), hits / count, count)
+
+
+def _is_neither(nearest: Tensor, target_i: Tensor, target_j: Tensor) -> Tensor:
+    return (nearest != target_i) & (nearest != target_j)
+
+
+def _unmixed(x: Inputs, target: Tensor, mixed: Mixed) -> Mixed:
+    """The batch itself, every row its own partner."""
+    itself = torch.arange(len(target), device=target.device)
+    y = one_hot(target, mixed.y_mix.shape[1], mixed.y_mix)
+    return Mixed(x=x, y_mix=y, target_i=target, target_j=target, partner=itself, lam=torch.ones_like(mixed.lam))
+
+
+def _choose(mask: Tensor, chosen: Mixed, other: Mixed) -> Mixed:
+    """Rows of `chosen` where the mask holds, else of `other`."""
+
+    def choose(a: Tensor, b: Tensor) -> Tensor:
+        return torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return Mixed(
+        x=map_inputs(choose, chosen.x, other.x),
+        y_mix=choose(chosen.y_mix, other.y_mix),
+        target_i=other.target_i,
+        target_j=choose(chosen.target_j, other.target_j),
+        partner=choose(chosen.partner, other.partner),
+        lam=choose(chosen.lam, other.lam),
+    )
+
+
+def _select(mixed: Mixed, mask: Tensor) -> Mixed:
+    """Rows where the mask holds."""
+    return replace(
+        mixed,
+        x=map_inputs(lambda tensor: tensor[mask], mixed.x),
+        y_mix=mixed.y_mix[mask],
+        target_i=mixed.target_i[mask],
+        target_j=mixed.target_j[mask],
+        partner=mixed.partner[mask],
+        lam=mixed.lam[mask],
+    )

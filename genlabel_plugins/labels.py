@@ -1,0 +1,108 @@
+"""Label policies: what a mixed input is called. Each maps a `Mixed` batch to soft labels `(B, C)`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from genlabel_plugins.intrusion import TrainingSamples
+from genlabel_plugins.mixing import Inputs, Mixed, one_hot
+
+LabelPolicy: TypeAlias = Callable[[Mixed], Tensor]
+
+
+def linear_label(mixed: Mixed) -> Tensor:
+    r"""Label of mixup, :math:`\lambda y_i + (1 - \lambda) y_j`, shape `(B, C)`."""
+    return mixed.y_mix
+
+
+class LogisticLabel:
+    r"""Label that turns from one class to the other in the middle, as the posterior of two Gaussians does.
+
+    .. math:: \rho\, y_i + (1 - \rho)\, y_j, \qquad \rho = \frac{1}{1 + \exp(-(\lambda - 1/2) / \sigma)}
+
+    Args:
+        sigma: Width of the turn; a small one gives the class of the nearer end.
+
+    Raises:
+        ValueError: If `sigma` is not positive.
+
+    Example:
+        >>> ends = {"x": torch.zeros(1, 1), "y_mix": torch.zeros(1, 2), "partner": torch.tensor([0])}
+        >>> pair = {"target_i": torch.tensor([0]), "target_j": torch.tensor([1]), "lam": torch.tensor([0.6])}
+        >>> LogisticLabel(sigma=0.1)(Mixed(**ends, **pair))
+        tensor([[0.7311, 0.2689]])
+
+    Reference:
+        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 3.2.
+    """
+
+    def __init__(self, sigma: float) -> None:
+        if not sigma > 0:
+            raise ValueError(f"sigma must be positive, got {sigma}")
+        self.sigma = sigma
+
+    def __call__(self, mixed: Mixed) -> Tensor:
+        """Labels of a mixed batch, shape `(B, C)`."""
+        rho = torch.sigmoid((mixed.lam - 0.5) / self.sigma)[:, None]
+        y_i, y_j = (one_hot(t, mixed.y_mix.shape[1], mixed.y_mix) for t in (mixed.target_i, mixed.target_j))
+        return torch.lerp(y_j, y_i, rho)
+
+    def __repr__(self) -> str:
+        return f"LogisticLabel(sigma={self.sigma})"
+
+
+class NearestLabel(nn.Module):
+    """Label of the nearest training sample, whatever was mixed.
+
+    Args:
+        x: Training inputs, shape `(N, *)`.
+        target: Their classes, shape `(N,)`.
+    """
+
+    def __init__(self, x: Inputs, target: Tensor) -> None:
+        super().__init__()
+        self.samples = TrainingSamples(x, target)
+
+    def forward(self, mixed: Mixed) -> Tensor:
+        """Hard labels of a mixed batch, shape `(B, C)`."""
+        return one_hot(self.samples.nearest_target(mixed.x), mixed.y_mix.shape[1], mixed.y_mix)
+
+
+class PosteriorLabel(nn.Module):
+    """Label of GenLabel: the posterior of class-conditional densities, blended with the linear label.
+
+    `GenLabel(..., top_k=2)` keeps the two most likely classes (Algorithm 3).
+
+    Args:
+        relabeler: Fitted relabeler, an object with `relabel(x, y_mix)`.
+        embed: Callable from inputs to the features `(B, D)` that the relabeler was fitted on (Algorithm 2); called
+            without gradient. By default the inputs themselves.
+    """
+
+    def __init__(self, relabeler: Any, embed: Callable[[Any], Tensor] | None = None) -> None:
+        super().__init__()
+        if not hasattr(relabeler, "relabel"):
+            raise TypeError(f"relabeler must have a method relabel(x, y_mix), got {type(relabeler).__name__}")
+        self.relabeler = relabeler
+        self.embed = embed
+
+    def forward(self, mixed: Mixed) -> Tensor:
+        """Labels of a mixed batch, shape `(B, C)`."""
+        return self.relabel(mixed.x, mixed.y_mix)
+
+    @torch.no_grad()
+    def relabel(self, x_mix: Any, y_mix: Tensor) -> Tensor:
+        """Labels of mixed inputs, `(B, *), (B, C) -> (B, C)`.
+
+        Raises:
+            ValueError: For a mapping of several inputs without `embed`.
+        """
+        features = x_mix if self.embed is None else self.embed(x_mix)
+        if not isinstance(features, Tensor):
+            raise ValueError(f"embed must make one tensor of the inputs {sorted(features)}, got {self.embed}")
+        y: Tensor = self.relabeler.relabel(features, y_mix)
+        return y
