@@ -106,11 +106,12 @@ class DistanceAlpha:
 
 
 def draw_beta(alpha: Tensor, generator: torch.Generator | None = None) -> Tensor:
-    """One number of `Beta(alpha, alpha)` per concentration, `(B,) -> (B,)`.
+    """One number of `Beta(alpha, alpha)` per concentration, `(B,) -> (B,)`, in float64.
 
-    `torch.distributions` draws in the same way, but takes no generator.
+    `torch.distributions` draws in the same way, but takes no generator. In float32 the tenth of `Beta(0.1, 0.1)`
+    that lies next to one would be a single number.
     """
-    alpha = alpha.to(draw_device(alpha.device, generator))
+    alpha = alpha.to(draw_device(alpha.device, generator), torch.float64)
     return torch._sample_dirichlet(torch.stack([alpha, alpha], -1), generator)[..., 0]
 
 
