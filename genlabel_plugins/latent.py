@@ -39,6 +39,7 @@ class FeatureTap:
         self.features: Tensor | None = None
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Capture, as torch calls it before each forward of `module`."""
         if module.training or not self.training_only:
             self.features = args[0].detach().flatten(1)
 

@@ -1,0 +1,52 @@
+"""timm's mixing collate for the prefetching loader, with a switch that reaches its workers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from timm.data.mixup import FastCollateMixup
+from torch import Tensor
+
+from genlabel_timm.mixup import GenLabelMixer
+
+
+class GenLabelFastCollateMixup(GenLabelMixer, FastCollateMixup):
+    """timm's FastCollateMixup, whose labels `GenLabelCriterion` corrects on the device.
+
+    Mixing runs in the loader's workers, where there is no model: the collate mixes as timm does. It takes the
+    same arguments as `GenLabelMixup`.
+
+    `mixup_enabled` lives in shared memory. A persistent worker holds a copy of the collate, and a plain attribute
+    set in the training process would never reach it.
+
+    Example:
+        >>> collate_fn = GenLabelFastCollateMixup(mixup_alpha=1.0, num_classes=10, gamma=0.5)
+        >>> collate_fn.mixup_enabled = False
+        >>> collate_fn.mixup_enabled
+        False
+    """
+
+    def __call__(self, batch: list[Any], _: Any = None) -> tuple[Tensor, Tensor]:
+        """Collate and mix B pairs of image and class index, `-> (B, *), (B, C)`; half as many rows in mode half."""
+        if len(batch) % 2:
+            raise ValueError(
+                f"timm mixes a batch with its mirror image: it must be even, got {len(batch)}; set drop_last=True"
+            )
+        mixed: tuple[Tensor, Tensor] = super().__call__(batch)  # type: ignore[no-untyped-call]
+        return mixed
+
+    @property
+    def mixup_enabled(self) -> bool:
+        """Whether batches are mixed, here and in all workers."""
+        return bool(self._enabled)
+
+    @mixup_enabled.setter
+    def mixup_enabled(self, enabled: bool) -> None:
+        if "_enabled" not in self.__dict__:
+            self._enabled = torch.zeros((), dtype=torch.bool).share_memory_()
+        self._enabled.fill_(enabled)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker started by spawn mixes; the model and its statistics stay here.
+        return {**self.__dict__, "features": None, "relabeling": None}

@@ -1,0 +1,89 @@
+"""What happens to the labels: sums kept on the device, a report to log, a warning when labels degenerate."""
+
+from __future__ import annotations
+
+import math
+import warnings
+
+import torch
+from torch import Tensor, nn
+
+CHECK_EVERY = 500  # batches between two looks at the sums, each of which waits for the device
+CHECK_ROWS = 1000  # rows that such a look wants to see
+
+
+class LabelReport(nn.Module):
+    """Running sums over relabelled rows, without a device sync but for `report` and one batch in `CHECK_EVERY`.
+
+    Args:
+        num_classes: Number of classes C.
+        max_entropy: Entropy of `y_gen`, in nats, when it cannot tell classes apart; None to look for nothing.
+    """
+
+    sums_: Tensor  # (3,): relabelled rows, their distances, their entropies
+    class_sums_: Tensor  # (2, C): their y_gen, their y_lin
+
+    def __init__(self, num_classes: int, max_entropy: float | None = None) -> None:
+        super().__init__()
+        self.max_entropy = max_entropy
+        self.warned = False
+        self.batches = 0
+        self.rows = 0.0  # mixed or not
+        self.register_buffer("sums_", torch.zeros(3), persistent=False)
+        self.register_buffer("class_sums_", torch.zeros(2, num_classes), persistent=False)
+
+    def add(self, y_gen: Tensor, y_lin: Tensor, mixed: Tensor) -> None:
+        """Count a batch of labels `(B, C)` and the mask `(B,)` of its mixed rows."""
+        distance = 0.5 * (y_gen - y_lin).abs().sum(1)
+        entropy = torch.special.entr(y_gen).sum(1)
+        weight = mixed.to(y_lin)  # (B,)
+        self.sums_ += weight @ torch.stack([torch.ones_like(distance), distance, entropy], dim=1)
+        self.class_sums_ += torch.stack([weight @ y_gen, weight @ y_lin])
+        self.batches += 1
+        if self.batches % CHECK_EVERY == 0:
+            self.check()
+            self._scale(0.5)  # a run that never asks for a report still sees a late collapse
+
+    def report(self) -> dict[str, float | list[float]]:
+        """Means over the rows since the last report."""
+        self.check()
+        relabelled, distance, entropy = self.sums_.tolist()
+        counted = max(relabelled, 1)
+        report = {
+            "relabelled": relabelled / max(self.rows, 1),
+            "distance": distance / counted,
+            "entropy": entropy / counted,
+            "class_share": (self.class_sums_[0] / counted).tolist(),
+        }
+        self._scale(0)
+        return report
+
+    def check(self) -> None:
+        """Warn once if `y_gen` forgets classes or cannot tell them apart, as in joint training with gamma near 1."""
+        if self.max_entropy is None or self.warned or self.sums_[0] < CHECK_ROWS:
+            return
+        y_gen, y_lin = self.class_sums_ / self.sums_[0]
+        drift = 0.5 * (y_gen - y_lin).abs().sum().item()
+        entropy = (self.sums_[2] / self.sums_[0]).item()
+        self.warned = drift > 0.3 or entropy > 0.97 * self.max_entropy
+        if self.warned:
+            warnings.warn(
+                f"GenLabel's labels degenerate (class shares off by {drift:.2f}, entropy {entropy:.2f} nats): labels "
+                "and features feed each other; lower gamma, raise gamma_warmup, or set GenLabelCriterion's keep_clean",
+                stacklevel=2,
+            )
+
+    def _scale(self, factor: float) -> None:
+        self.rows *= factor
+        self.sums_ *= factor
+        self.class_sums_ *= factor
+
+
+def largest_entropy(num_classes: int, top_k: int | None) -> float:
+    """Entropy of a label that is even over the classes it keeps.
+
+    Example:
+        >>> round(largest_entropy(10, 2), 4)
+        0.6931
+    """
+    return math.log(min(top_k or num_classes, num_classes))

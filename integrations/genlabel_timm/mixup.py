@@ -1,0 +1,191 @@
+"""timm's Mixup with GenLabel's labels."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, NamedTuple, Self
+
+from timm.data.mixup import Mixup
+from torch import Tensor, nn
+
+from genlabel_plugins import Relabeler
+from genlabel_timm.features import ModelFeatures
+from genlabel_timm.relabeling import BETA, GAMMA, Relabeling
+
+
+class MixedBatch(NamedTuple):
+    """What timm's mixing makes of a batch, beside its images and labels.
+
+    Attributes:
+        clean: The images before mixing, shape `(B, *)`, if this step calls for them.
+        target: Class indices, shape `(B,)`.
+        mixed: Which rows are mixtures, shape `(B,)`, or one answer for all.
+    """
+
+    clean: Tensor | None
+    target: Tensor
+    mixed: Tensor | bool
+
+
+class GenLabelMixer(Mixup):
+    """GenLabel's options beside those of a timm mixer: what GenLabelMixup and its collate share."""
+
+    def __init__(
+        self,
+        *args: Any,
+        gamma: float = GAMMA,
+        beta: float = BETA,
+        top_k: int | None = 2,
+        relabeler: Relabeler | None = None,
+        stats_every: int = 1,
+        gamma_warmup: int = 0,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if getattr(self, "multi_label", False):
+            raise ValueError("multi_label=True has no class posterior: use timm's own Mixup")
+        self.relabeling = Relabeling(
+            self.num_classes,
+            label_smoothing=self.label_smoothing,
+            relabeler=relabeler,
+            gamma=gamma,
+            beta=beta,
+            top_k=top_k,
+            stats_every=stats_every,
+            gamma_warmup=gamma_warmup,
+        )
+        self.features: ModelFeatures | None = None
+        self.batch: MixedBatch | None = None
+        self.deferred = False  # set by GenLabelCriterion: it relabels
+        self.keep_clean = False  # set by GenLabelCriterion: it wants every clean batch
+        self._mixed: Tensor | bool = False
+        self._warned = False
+
+    def attach(self, model: nn.Module) -> Self:
+        """Take features from the input of the model's classifier; returns self."""
+        self.detach()
+        self.features = ModelFeatures(model)
+        return self
+
+    def detach(self) -> Self:
+        """Take the hooks off the attached model, if any; returns self."""
+        if self.features is not None:
+            self.features.remove()
+        self.features = None
+        return self
+
+    def update(self, input: Tensor, target: Tensor) -> None:
+        """Move the class statistics by clean images `(B, *)` and class indices `(B,)`: one forward, no gradient."""
+        self.relabeling.update(self.attached()(input), target)
+
+    def report(self) -> dict[str, Any]:
+        """What to log since the last report: see `Relabeling.report`."""
+        return self.relabeling.report()
+
+    def take_batch(self) -> MixedBatch | None:
+        """The batch mixed last, given out once; None if a collate mixed it elsewhere."""
+        batch, self.batch = self.batch, None
+        return batch
+
+    def attached(self) -> ModelFeatures:
+        """Features of the attached model.
+
+        Raises:
+            ValueError: If there is no such model, or if it has another number of classes.
+        """
+        if self.features is None:
+            raise ValueError(f"{type(self).__name__} needs a model: call attach(model) first")
+        n_classes = getattr(self.features.model, "num_classes", self.num_classes)
+        if n_classes != self.num_classes:
+            raise ValueError(f"num_classes={self.num_classes}, but the attached model has {n_classes} classes")
+        return self.features
+
+
+class GenLabelMixup(GenLabelMixer):
+    """timm's Mixup, with the labels of mixed rows corrected by GenLabel.
+
+    - With a fitted `relabeler`: Algorithm 1, densities on inputs.
+    - With a fitted `relabeler` and `attach(model)`: Algorithm 2, densities on the features of a frozen model.
+    - With `attach(model)` alone: Algorithm 3, class statistics that follow the features in training.
+    - With neither: timm's Mixup, bit for bit, and a warning.
+
+    A call passes the mixed batch, and for Algorithm 3 the clean batch every `stats_every` steps, through the
+    attached model without gradient. `GenLabelCriterion` saves the first of these passes. In a model with dropout
+    the passes draw random numbers, and the features are those of training mode, after dropout.
+
+    Args:
+        *args: Positional arguments of `timm.data.Mixup`.
+        gamma: Trust in Algorithm 3's posterior, in [0, 1]; a `relabeler` brings its own.
+        beta: Memory ratio of Algorithm 3's class statistics.
+        top_k: Classes that Algorithm 3's posterior keeps.
+        relabeler: A fitted relabeler, for Algorithms 1 and 2.
+        stats_every: Steps between two updates of the class statistics.
+        gamma_warmup: Steps over which the correction grows to its full size.
+        **kwargs: Keyword arguments of `timm.data.Mixup`.
+
+    Raises:
+        ValueError: On an option out of range, `multi_label=True`, an odd batch, or a model with another
+            number of classes.
+
+    Example:
+        >>> import timm, torch
+        >>> model = timm.create_model("test_resnet", num_classes=10)
+        >>> mixup_fn = GenLabelMixup(mixup_alpha=1.0, num_classes=10, gamma=0.5).attach(model)
+        >>> x, y = mixup_fn(torch.randn(8, 3, 32, 32), torch.arange(8))
+        >>> y.shape, mixup_fn.report()["classes_without_statistics"]
+        (torch.Size([8, 10]), [8, 9])
+
+    Reference:
+        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, Algorithms 1 to 3.
+    """
+
+    def __call__(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Mix in place and label, `(B, *), (B,) -> (B, *), (B, C)`."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"GenLabelMixup mixes one tensor, not augmentation splits, got {type(x).__name__}")
+        if len(x) % 2:
+            raise ValueError(
+                f"timm mixes a batch with its mirror image: it must be even, got {len(x)}; set drop_last=True"
+            )
+        if self.features is None and self.relabeling.joint:
+            self._warn_unattached()
+            return self._mix(x, target)
+        clean = x.clone() if self.mixup_enabled and (self.keep_clean or self.relabeling.wants_clean) else None
+        x, y_mix = self._mix(x, target)
+        batch = MixedBatch(clean, target, self._mixed)
+        if self.deferred:
+            self.batch = batch
+            return x, y_mix
+        self.relabeling.labels.rows += len(x)
+        if batch.mixed is False or self.relabeling.gamma == 0:
+            return x, y_mix
+        if clean is not None:
+            self.update(clean, target)
+        features = x if self.features is None else self.attached()(x)
+        return x, self.relabeling.relabel(features, y_mix, batch.mixed)
+
+    def _mix(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+        mixed: tuple[Tensor, Tensor] = super().__call__(x, target)  # type: ignore[no-untyped-call]
+        return mixed
+
+    def _mix_batch(self, x: Tensor) -> float:
+        lam: float = super()._mix_batch(x)  # type: ignore[no-untyped-call]
+        self._mixed = bool(lam != 1)
+        return lam
+
+    def _mix_pair(self, x: Tensor) -> Tensor:
+        return self._note(super()._mix_pair(x))  # type: ignore[no-untyped-call]
+
+    def _mix_elem(self, x: Tensor) -> Tensor:
+        return self._note(super()._mix_elem(x))  # type: ignore[no-untyped-call]
+
+    def _note(self, lam: Tensor) -> Tensor:
+        self._mixed = lam.squeeze(1) != 1
+        return lam
+
+    def _warn_unattached(self) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                "GenLabelMixup mixes as timm's Mixup does: call attach(model), or pass a fitted relabeler", stacklevel=3
+            )
