@@ -80,6 +80,7 @@ def picture(run: dict[str, Any], path: Path) -> None:
     """Mixed digits with the linear label above GenLabel's, by the model and class statistics of a finished run."""
     x, target = (rows[:100].clone() for rows in run["data"])
     mixup_fn: GenLabelMixup = run["mixer"]
+    run["model"].train()  # the class statistics are those of features in training mode
     linear = Mixup(mixup_alpha=1.0, label_smoothing=0.0, num_classes=10, mode="elem")
     mixed, y_mix = linear(x, target)
     features = mixup_fn.attached()(mixed)
