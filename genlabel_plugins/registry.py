@@ -20,6 +20,7 @@ _BUILT_IN = {
     "flow": "genlabel_plugins.backends.normalizing_flow:NormalizingFlow",
     "gan": "genlabel_plugins.backends.gan_inversion:GANInversion",
     "vae": "genlabel_plugins.backends.vae:VAE",
+    "mixed_types": "genlabel_plugins.backends.mixed_types:MixedTypes",
 }
 _REGISTERED: dict[str, Callable[..., Any]] = {}
 
