@@ -66,3 +66,28 @@ def class_moments(x: Tensor, target: Tensor, n_classes: int, *, diagonal: bool =
             mean[c] += shift * (n / total)
             count[c] = total
     return ClassMoments(count, mean, scatter)
+
+
+def feature_scale(moments: ClassMoments, constant: Tensor, *, common: bool = False) -> Tensor:
+    """Standard deviation of each feature over all rows, `(D,)`; 1 for a constant feature.
+
+    Shrinkage, regularisers and EM act in these units, so that the units of the data do not matter.
+
+    Args:
+        moments: Class moments of all rows.
+        constant: Mask of constant features, shape `(D,)`.
+        common: Give all features the root mean square, which keeps a spherical covariance spherical.
+    """
+    within = moments.scatter if moments.scatter.ndim == 2 else moments.scatter.diagonal(dim1=1, dim2=2)
+    total = moments.class_count.sum()
+    centre = moments.class_count @ moments.mean / total
+    variance = (within.sum(0) + moments.class_count @ (moments.mean - centre).square()) / total
+    variance = torch.where(constant, 0.0, variance)
+    if common:
+        variance = variance.mean().expand_as(variance)
+    return torch.where(variance > 0, variance, 1.0).sqrt()
+
+
+def constant_features(x: Tensor, offset: Tensor) -> Tensor:
+    """Mask `(D,)` of features that are constant but for the rounding of an offset, in centred rows `(N, D)`."""
+    return x.abs().amax(0) <= 2 * torch.finfo(x.dtype).eps * offset.abs()

@@ -10,7 +10,7 @@ from sklearn import covariance as sklearn_covariance
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch import Tensor
 
-from genlabel_plugins.moments import ClassMoments, class_moments
+from genlabel_plugins.moments import ClassMoments, class_moments, feature_scale
 
 
 class Components(NamedTuple):
@@ -35,7 +35,7 @@ def single_gaussians(
     """One Gaussian per class by its moments, `(N, D), (N,)`; a class of one row takes the pooled covariance."""
     diagonal = covariance_type in ("diag", "spherical")
     moments = class_moments(x, target, int(target.max()) + 1, diagonal=diagonal)
-    scale = _unit(moments, covariance_type, constant)
+    scale = feature_scale(moments, constant, common=covariance_type == "spherical")
     unit = scale.square() if diagonal else torch.outer(scale, scale)
     count = moments.class_count.view(-1, *[1] * unit.ndim)
     pooled = moments.scatter.sum(0) / unit / count.sum()
@@ -101,21 +101,6 @@ def mixtures(
         padded.covariance[c, found] = covariance[:, None] if covariance_type == "spherical" else covariance
     used = int(torch.isfinite(padded.log_weight).sum(1).max())
     return Components(padded.log_weight[:, :used], padded.mean[:, :used], padded.covariance[:, :used], single.scale)
-
-
-def _unit(moments: ClassMoments, covariance_type: str, constant: Tensor) -> Tensor:
-    """Standard deviation of each feature over all rows, `(D,)`; one number for all if spherical, 1 if constant.
-
-    Shrinkage, `reg_covar` and EM act in these units; a common unit keeps a spherical covariance spherical.
-    """
-    within = moments.scatter if moments.scatter.ndim == 2 else moments.scatter.diagonal(dim1=1, dim2=2)
-    total = moments.class_count.sum()
-    centre = moments.class_count @ moments.mean / total
-    variance = (within.sum(0) + moments.class_count @ (moments.mean - centre).square()) / total
-    variance = torch.where(constant, 0.0, variance)
-    if covariance_type == "spherical":
-        variance = variance.mean().expand_as(variance)
-    return torch.where(variance > 0, variance, 1.0).sqrt()
 
 
 def _shrunk(rows: Tensor, covariance: Tensor, shrinkage: Any) -> Tensor:

@@ -1,0 +1,61 @@
+"""Tiles: the rows of each class cut and padded to one width, so that a matrix product scores many classes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+CHUNK_ELEMENTS = 2**19  # scores held at a time: 2 MB in float32 stay in cache, however many the rows
+MAX_WIDTH = 2048
+PIECE = 16
+MAX_BATCH = 1024
+TILE_COST = 32  # a tile costs about as much as this many rows on top of its own
+
+
+class Tiles(NamedTuple):
+    """Which row goes where.
+
+    Attributes:
+        row: Training row in each place, shape `(n_tiles, width)`; -1 pads.
+        target: Class of each tile, shape `(n_tiles,)`, ascending.
+    """
+
+    row: Tensor
+    target: Tensor
+
+
+def tile(target: Tensor) -> Tiles:
+    """Cut classes into tiles of the width that wastes least on padding, `(N,)` compact targets.
+
+    Widths beyond one piece are whole pieces.
+
+    Example:
+        >>> tile(torch.tensor([0, 1, 0, 0, 1]))
+        Tiles(row=tensor([[ 0,  2,  3],
+                [ 1,  4, -1]]), target=tensor([0, 1]))
+    """
+    count = target.bincount()
+    widths = torch.tensor([*range(1, PIECE), *range(PIECE, MAX_WIDTH + 1, PIECE)], device=target.device)
+    n_tiles = torch.stack([ceil_div(count, width).sum() for width in widths])
+    width = int(widths[(n_tiles * (widths + TILE_COST)).argmin()])
+    tiles_per_class = ceil_div(count, width)
+    order = target.argsort(stable=True)
+    sorted_target = target[order]
+    rank = torch.arange(len(target), device=target.device) - (count.cumsum(0) - count)[sorted_target]
+    first_tile = tiles_per_class.cumsum(0) - tiles_per_class
+    row = target.new_full((int(tiles_per_class.sum()) * width,), -1)
+    row[first_tile[sorted_target] * width + rank] = order
+    classes = torch.arange(len(count), device=target.device)
+    return Tiles(row.view(-1, width), classes.repeat_interleave(tiles_per_class))
+
+
+def tiles_per_chunk(n_rows: int, width: int) -> int:
+    """How many tiles of scores against `n_rows` rows are held at a time."""
+    return max(1, CHUNK_ELEMENTS // (n_rows * width))
+
+
+def ceil_div(count: Tensor, width: Tensor | int) -> Tensor:
+    """Quotient rounded up."""
+    return (count + width - 1) // width
