@@ -99,7 +99,7 @@ class Density(GenerativeModel, LearntState):
         self.present_ = count.nonzero().squeeze(1)
         compact = ((count > 0).cumsum(0) - 1)[target]  # 0..K-1, every class with rows
         try:
-            with torch.no_grad():
+            with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
                 self._fit(x - self.offset_, compact, generator or torch.Generator().manual_seed(0))
         except BaseException:
             self.offset_ = None  # type: ignore[assignment]  # half a fit is no fit
@@ -117,6 +117,8 @@ class Density(GenerativeModel, LearntState):
         x = as_rows(x)
         if x.shape[1] != len(self.offset_):
             raise ValueError(f"x must have the {len(self.offset_)} features seen in fit, got {x.shape[1]}")
+        if not len(x):
+            return self.offset_.new_empty(0, self.n_classes)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             log_prob = self._log_prob((x - self.offset_).to(self.offset_.dtype))  # (B, K)
             if len(self.present_) == self.n_classes:
