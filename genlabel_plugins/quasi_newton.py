@@ -15,9 +15,8 @@ _MIN_CURVATURE = 1e-8
 def minimize(function: Callable[[Tensor], Tensor], w: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
     r"""Minimise :math:`f_i(w_i)` for all rows i by batched BFGS, each step one forward and one backward pass.
 
-    A step that does not lower :math:`f_i` enough is taken back, but the curvature it met updates the inverse
-    Hessian like that of any other, and where it met none the next try is four times shorter. No row waits for
-    another, no step depends on the number of rows, and the graph of each evaluation is freed at once.
+    A step that does not lower :math:`f_i` enough is taken back; the next one ends at the minimum of the parabola
+    through what was met. No row waits for another, and the graph of each evaluation is freed at once.
 
     Args:
         function: From arguments `(P, L)` to values `(P,)`, where row i depends on row i alone.
@@ -43,23 +42,23 @@ def minimize(function: Callable[[Tensor], Tensor], w: Tensor, n_steps: int) -> t
     scaled = torch.zeros_like(value, dtype=torch.bool)
     shrink = torch.ones_like(value)
     for _ in range(n_steps):
-        direction = -torch.einsum("pij,pj->pi", inverse, gradient)
-        step = shrink[:, None] * direction
+        step = -shrink[:, None] * torch.einsum("pij,pj->pi", inverse, gradient)
         new_value, new_gradient = _value_and_gradient(function, w + step)
+        slope = (gradient * step).sum(1)
+        lower = new_value <= value + _ARMIJO * slope  # false for NaN
         change = new_gradient - gradient
-        lower = new_value <= value + _ARMIJO * (gradient * step).sum(1)  # false for NaN
         curvature = (step * change).sum(1)
         square = change.square().sum(1)
-        length = torch.linalg.vector_norm(step, dim=1) * square.sqrt()
-        curved = (curvature > _MIN_CURVATURE * length) & torch.isfinite(square)
+        curved = lower & (curvature > _MIN_CURVATURE * (step.square().sum(1) * square).sqrt())
         # The first curvature met also sets the scale of the directions not yet tried.
         rescaled = identity * (curvature / square).view(-1, 1, 1)
         previous = torch.where((curved & ~scaled).view(-1, 1, 1), rescaled, inverse)
-        # Along a direction without curvature a step that went well may be longer.
-        unchanged = torch.where((lower & ~curved).view(-1, 1, 1), 2 * inverse, inverse)
-        inverse = torch.where(curved.view(-1, 1, 1), _updated(previous, step, change, curvature), unchanged)
+        # A step that met no curvature may be longer next time.
+        longer = torch.where((lower & ~curved).view(-1, 1, 1), 2 * inverse, inverse)
+        inverse = torch.where(curved.view(-1, 1, 1), _updated(previous, step, change, curvature), longer)
         scaled |= curved
-        shrink = torch.where(lower | curved, 1.0, shrink / 4)
+        parabola = (-0.5 * slope / (new_value - value - slope)).nan_to_num(0.0).clamp(0.1, 0.5)
+        shrink = torch.where(lower, 1.0, parabola * shrink)
         w = torch.where(lower[:, None], w + step, w)
         gradient = torch.where(lower[:, None], new_gradient, gradient)
         value = torch.where(lower, new_value, value)

@@ -15,7 +15,7 @@ from genlabel_plugins.density import Density, as_rows
 from genlabel_plugins.quasi_newton import minimize
 from genlabel_plugins.training import private_rng
 
-CHUNK_PAIRS = 4096  # pairs of a row and a class that are inverted at once
+CHUNK_PAIRS = 1024  # pairs of a row and a class inverted at once; more would not leave activations in the cache
 
 
 class GANInversion(Density):
@@ -246,11 +246,11 @@ class GANInversion(Density):
         n_starts = len(self.start_)
         x = x / self.spread_
         best = []
-        for c in classes.split(max(1, CHUNK_PAIRS // n_starts)):
+        for c in classes.split(max(1, 4 * CHUNK_PAIRS // n_starts)):
             made = self._centred(self.start_.repeat(len(c), 1), c.repeat_interleave(n_starts)) / self.spread_
             bias = made.square().sum(1)
             nearest = []
-            for rows in x.split(CHUNK_PAIRS // 4):
+            for rows in x.split(CHUNK_PAIRS):
                 score = torch.addmm(bias, rows, made.T, alpha=-2).view(len(rows), len(c), n_starts)
                 nearest.append(score.min(-1))
             best.append(tuple(torch.cat(parts) for parts in zip(*nearest, strict=True)))  # (B, K') twice
