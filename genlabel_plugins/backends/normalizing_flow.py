@@ -86,7 +86,7 @@ class NormalizingFlow(Density):
         hidden_features: int = 64,
         max_epochs: int = 200,
         patience: int = 20,
-        learning_rate: float = 2e-3,
+        learning_rate: float = 1e-3,
         batch_size: int = 128,
         validation_fraction: float = 0.2,
         verbose: bool = False,
