@@ -74,8 +74,8 @@ class GenLabelMix(LabelledMix):
         embed: Callable[[Any], Tensor] | None = None,
         **options: Any,
     ) -> None:
-        if isinstance(mix, str):
-            options.setdefault("n_classes", _n_classes(relabeler))
+        if isinstance(mix, str) and "n_classes" not in options:
+            options["n_classes"] = n_classes_of(relabeler)
         super().__init__(make_mixer(mix, **options), PosteriorLabel(relabeler, embed))
 
 
@@ -161,7 +161,12 @@ def relabel(
     return RelabelledMix(transform, PosteriorLabel(relabeler, embed))
 
 
-def _n_classes(relabeler: Any) -> int:
+def n_classes_of(relabeler: Any) -> int:
+    """Number of classes of a fitted density, or of a relabeler's.
+
+    Raises:
+        ValueError: If it is not known.
+    """
     density = getattr(relabeler, "density", relabeler)
     n_classes = getattr(density, "n_classes", None)
     if n_classes is None:

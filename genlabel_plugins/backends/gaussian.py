@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from itertools import pairwise
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from genlabel_plugins.backends.gaussian_components import Components, mixtures, single_gaussians
+from genlabel_plugins.backends.whitening import (
+    factorise,
+    whitened_squares,
+    whitening,
+    whitening_blocks,
+    with_ones,
+)
 from genlabel_plugins.density import Density
+from genlabel_plugins.moments import constant_features
+from genlabel_plugins.segments import LogRatio, mixture_log_ratio, segment_ends
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 Shrinkage = Literal["ledoit_wolf", "oas"]
@@ -49,8 +56,7 @@ class GaussianMixture(Density):
     """
 
     log_norm_: Tensor  # (K, M), log weight and normaliser of each component
-    whiten_: Tensor  # full: blocks of the stacked L^-1, packed
-    bias_: Tensor  # full: the same blocks of -L^-1 mu
+    whiten_: Tensor  # full: packed whitening of all components
     transform_: Tensor  # otherwise: (D,) or (D, D), to units in which a covariance is diagonal
     quadratic_: Tensor  # otherwise: (2D, K*M), coefficients of [z^2, z]
 
@@ -84,11 +90,10 @@ class GaussianMixture(Density):
         self.shrinkage = shrinkage
         self.reg_covar = reg_covar
         self.max_components = max_components
-        self._declare("log_norm_", "whiten_", "bias_", "transform_", "quadratic_")
+        self._declare("log_norm_", "whiten_", "transform_", "quadratic_")
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
-        # A spread within the rounding of the offset is no spread.
-        constant = x.abs().amax(0) <= 2 * torch.finfo(x.dtype).eps * self.offset_.abs()
+        constant = constant_features(x, self.offset_)
         if self.n_components == 1:
             components = single_gaussians(
                 x,
@@ -114,49 +119,71 @@ class GaussianMixture(Density):
         else:
             self._store_quadratic(components)
 
+    def segment(self, x: Tensor, target: Tensor, partner: Tensor) -> LogRatio:
+        r"""Log-ratio :math:`\log p_{c_i} - \log p_{c_j}` along the segments from partners (at 0) to rows (at 1).
+
+        Args:
+            x: Rows, shape `(N, *)`, of which the first B have a partner.
+            target: Classes of the rows, shape `(N,)`.
+            partner: Row at the other end, shape `(B,)`.
+        """
+        rows, pair = segment_ends(self, x, target, partner)
+        n_components = self.log_norm_.shape[1]
+        component = pair[..., None]  # (2, B, M)
+        if n_components > 1:
+            component = component * n_components + torch.arange(n_components, device=x.device)
+        along = self._whitened_segment if self.covariance_type == "full" else self._quadratic_segment
+        exponent = along(rows, component, partner)
+        exponent[:2] += self.log_norm_.flatten()[component]
+        return mixture_log_ratio(exponent)
+
     def _log_prob(self, x: Tensor) -> Tensor:
         if self.covariance_type == "full":
-            square = sum(self._whitened_squares(x))  # (B, K*M)
+            square = whitened_squares(x, self.whiten_, self.log_norm_.numel())  # (B, K*M)
             log_prob = torch.add(self.log_norm_.flatten(), square, alpha=-0.5)
         else:
-            z = x @ self.transform_ if self.transform_.ndim == 2 else x * self.transform_  # (B, D)
+            z = self._transformed(x)
             log_prob = torch.addmm(self.log_norm_.flatten(), torch.cat([z.square(), z], 1), self.quadratic_)
         if self.log_norm_.shape[1] == 1:
             return log_prob
         return log_prob.view(-1, *self.log_norm_.shape).logsumexp(-1)  # (B, K)
 
-    def _whitened_squares(self, x: Tensor) -> Iterator[Tensor]:
-        """Squared norm of each block of whitened coordinates, `(B, D) -> (B, K*M)` a block.
+    def _transformed(self, x: Tensor) -> Tensor:
+        transform = self.transform_.to(x)
+        return x @ transform if transform.ndim == 2 else x * transform
 
-        L^-1 is lower triangular: coordinates `start..stop` need the first `stop` features only, which saves
-        almost half of the product in many dimensions.
-        """
-        used = bias_used = 0
+    def _whitened_segment(self, rows: Tensor, component: Tensor, partner: Tensor) -> Tensor:
+        """Exponents of components `(2, B, M)` at t = 0 and at t = 1, and their bulge between, `(3, 2, B, M)`."""
         n_components = self.log_norm_.numel()
-        for start, stop in _blocks(x.shape[1]):
-            width = n_components * (stop - start)
-            whiten = self.whiten_[used : used + stop * width].view(stop, width)
-            bias = self.bias_[bias_used : bias_used + width]
-            z = torch.addmm(bias, x[:, :stop], whiten)  # (B, K*M*(stop-start))
-            yield z.view(len(x), n_components, stop - start).square().sum(-1)
-            used, bias_used = used + stop * width, bias_used + width
+        ends = torch.stack([partner, torch.arange(len(partner), device=partner.device)])  # (2, B)
+        place = (ends[:, None, :, None] * n_components + component).flatten()
+        squares = rows.new_zeros(3, *component.shape)
+        rows = with_ones(rows)
+        for block in whitening_blocks(self.whiten_.to(rows), n_components, rows.shape[1] - 1):
+            z = (rows[:, : block.shape[1]] @ block.T).view(len(rows) * n_components, -1)
+            z_j, z_i = z.index_select(0, place).view(2, *component.shape, -1)
+            squares += torch.stack([z_j, z_i, z_i - z_j]).square_().sum(-1)
+        squares[:2] *= -1
+        return squares.mul_(0.5)
+
+    def _quadratic_segment(self, rows: Tensor, component: Tensor, partner: Tensor) -> Tensor:
+        """The same, where a covariance is diagonal in transformed coordinates."""
+        square, linear = self.quadratic_.T.to(rows)[component].chunk(2, dim=3)  # (2, B, M, D)
+        z = self._transformed(rows)[:, None]  # (N, 1, D)
+        z_i, z_j = z[: len(partner)], z[partner]
+        start, stop = (((square * z + linear) * z).sum(3) for z in (z_j, z_i))
+        return torch.stack([start, stop, -(square * (z_i - z_j).square()).sum(3)])
 
     def _store_full(self, components: Components) -> None:
-        cholesky = _cholesky(components.covariance).flatten(0, 1)  # (K*M, D, D)
-        identity = torch.eye(cholesky.shape[-1]).to(cholesky)
-        whiten = torch.linalg.solve_triangular(cholesky, identity, upper=False)
-        bias = -(whiten @ components.mean.flatten(0, 1)[:, :, None]).squeeze(-1)  # (K*M, D)
-        whiten = whiten / components.scale
-        blocks = _blocks(cholesky.shape[-1])
-        self.whiten_ = torch.cat([whiten[:, a:b, :b].permute(2, 0, 1).flatten() for a, b in blocks])
-        self.bias_ = torch.cat([bias[:, a:b].flatten() for a, b in blocks])
+        cholesky = factorise(components.covariance).flatten(0, 1)  # (K*M, D, D)
+        self.whiten_ = whitening(cholesky, components.mean.flatten(0, 1), components.scale)
         log_det = cholesky.diagonal(dim1=1, dim2=2).log().sum(-1).view_as(components.log_weight)
         self._store_norm(components, log_det)
 
     def _store_quadratic(self, components: Components) -> None:
         mean, covariance = components.mean, components.covariance
         if self.covariance_type == "tied":
-            cholesky = _cholesky(covariance[0, 0])
+            cholesky = factorise(covariance[0, 0])
             whiten = torch.linalg.solve_triangular(cholesky, torch.eye(len(cholesky)).to(cholesky), upper=False)
             self.transform_ = (whiten / components.scale).T.contiguous()
             mean = mean @ whiten.T
@@ -175,18 +202,3 @@ class GaussianMixture(Density):
     def _store_norm(self, components: Components, log_det: Tensor) -> None:
         unit = components.scale.log().sum() + 0.5 * len(components.scale) * math.log(2 * math.pi)
         self.log_norm_ = components.log_weight - log_det - unit
-
-
-def _blocks(n_features: int) -> list[tuple[int, int]]:
-    """Ranges of whitened coordinates that are scored together; more blocks save more, and cost a call each."""
-    n_blocks = 1 if n_features < 96 else 2 if n_features < 256 else 8
-    edges = [round(i * n_features / n_blocks) for i in range(n_blocks + 1)]
-    return list(pairwise(edges))
-
-
-def _cholesky(covariance: Tensor) -> Tensor:
-    """Cholesky factor `(*, D, D)`, or a clear error."""
-    cholesky, info = torch.linalg.cholesky_ex(covariance)
-    if bool((info > 0).any()):
-        raise ValueError("a class covariance is singular: raise reg_covar or set shrinkage='ledoit_wolf'")
-    return cholesky  # type: ignore[no-any-return]

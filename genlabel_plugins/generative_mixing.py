@@ -1,0 +1,236 @@
+"""Generative mixing: the point between two samples at which their classes are as likely as lam says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from genlabel_plugins.density import accumulator
+from genlabel_plugins.genlabel_mix import LabelledMix, n_classes_of
+from genlabel_plugins.mixing import Inputs, Mixer, one_hot
+from genlabel_plugins.segments import LogRatio, closest_position
+
+Codec = Callable[[Tensor], Tensor]
+
+
+class GenerativeMixed(NamedTuple):
+    """Samples mixed by their densities.
+
+    Attributes:
+        x_mix: Mixed inputs, shape `(B, *)`.
+        y: Labels, shape `(B, C)`; rows sum to one.
+        attained: Where the ratio of the two densities is lam, shape `(B,)`.
+    """
+
+    x_mix: Tensor
+    y: Tensor
+    attained: Tensor
+
+
+class GenerativeMixer:
+    r"""Mix two samples where the ratio of their class densities is lam.
+
+    .. math:: x_\text{mix} = x_j + t\,(x_i - x_j), \qquad
+              \frac{p_{c_i}(x_\text{mix})}{p_{c_i}(x_\text{mix}) + p_{c_j}(x_\text{mix})} = \lambda, \qquad
+              y = \lambda\, e_{c_i} + (1 - \lambda)\, e_{c_j}
+
+    Of several such points the one nearest to linear mixing, t = lam, is taken. Where no point between the
+    samples has that ratio, the one that comes closest is taken and labelled with the ratio that holds there.
+    The ratio of the finished point is measured, so a label is never better than its point. Where both
+    densities vanish all along, the result is the sample nearer to t = lam, with its own label. Two samples
+    of one class are mixed linearly.
+
+    Args:
+        relabeler: Fitted density or relabeler; its `log_prob` is the only thing used, and its `segment`,
+            where it has one, to propose the point at less cost.
+        n_intervals: Grid intervals in which a root is looked for, where there is no closed form.
+        n_steps: Evaluations that narrow it down.
+        tolerance: Largest difference between lam and a ratio that attains it.
+        encode: Maps inputs to codes; the path is then a segment between codes.
+        decode: Maps codes back to inputs of the densities.
+
+    Raises:
+        ValueError: If only one of `encode` and `decode` is given, or `n_intervals` is odd.
+
+    Example:
+        >>> from genlabel_plugins.registry import make_backend
+        >>> x, target = torch.tensor([[-3.0], [-1.0], [1.0], [3.0]]), torch.tensor([0, 0, 1, 1])
+        >>> mixer = GenerativeMixer(make_backend("gm", reg_covar=0.0).fit(x, target))
+        >>> mixer(x[:1], x[3:], target[:1], target[3:], torch.tensor([0.5]))
+        GenerativeMixed(x_mix=tensor([[0.]]), y=tensor([[0.5000, 0.5000]]), attained=tensor([True]))
+
+    Reference:
+        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 7.2.
+    """
+
+    def __init__(
+        self,
+        relabeler: Any,
+        *,
+        n_intervals: int = 8,
+        n_steps: int = 12,
+        tolerance: float = 1e-4,
+        encode: Codec | None = None,
+        decode: Codec | None = None,
+    ) -> None:
+        if (encode is None) != (decode is None):
+            raise ValueError("encode and decode go together, got only one of them")
+        if n_intervals < 2 or n_intervals % 2:
+            raise ValueError(f"n_intervals must be a positive even number, got {n_intervals}")
+        self.relabeler = relabeler
+        self.n_intervals = n_intervals
+        self.n_steps = n_steps
+        self.tolerance = tolerance
+        self.encode = encode
+        self.decode = decode
+
+    def __call__(self, x_i: Tensor, x_j: Tensor, c_i: Tensor, c_j: Tensor, lam: Tensor | float) -> GenerativeMixed:
+        """Mix pairs of samples.
+
+        Args:
+            x_i: First samples, shape `(B, *)`.
+            x_j: Second samples, shape `(B, *)`.
+            c_i: Classes of the first, shape `(B,)`.
+            c_j: Classes of the second, shape `(B,)`.
+            lam: Ratio to attain, in [0, 1]; a float, or shape `(B,)`.
+        """
+        if not x_i.is_floating_point() or x_i.shape != x_j.shape:
+            raise ValueError(
+                f"x_i and x_j must be floating-point and of one shape, got {x_i.dtype} {tuple(x_i.shape)} and "
+                f"{x_j.dtype} {tuple(x_j.shape)}"
+            )
+        partner = torch.arange(len(x_i), 2 * len(x_i), device=x_i.device)
+        lam = torch.as_tensor(lam, device=x_i.device).expand(len(x_i))
+        x_mix, share, attained = self.mix(torch.cat([x_i, x_j]), torch.cat([c_i, c_j]), partner, lam)
+        n_classes = n_classes_of(self.relabeler)
+        y = torch.lerp(one_hot(c_j, n_classes, share), one_hot(c_i, n_classes, share), share[:, None])
+        return GenerativeMixed(x_mix, y, attained)
+
+    @torch.no_grad()
+    def mix(self, x: Tensor, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mix the first B rows of a batch with their partners; what rows share is computed once.
+
+        Args:
+            x: Inputs, shape `(N, *)`.
+            target: Classes, shape `(N,)`.
+            partner: Row that each of the first B is mixed with, shape `(B,)`.
+            lam: Ratio to attain, shape `(B,)`.
+
+        Returns:
+            Mixed inputs `(B, *)`, the share of the row's own class that holds there `(B,)`, and where it is
+            lam `(B,)`.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            lam = lam.to(torch.promote_types(x.dtype, torch.float32))
+            pair = torch.stack([target[: len(partner)], target[partner]], 1)  # (B, 2)
+            path = self._path(x, partner)
+            wide = lam.to(accumulator(lam))
+            t = closest_position(
+                self._log_ratio(path, x, target, partner, pair),
+                torch.logit(wide, eps=torch.finfo(lam.dtype).eps),
+                wide,
+                n_intervals=self.n_intervals,
+                n_steps=self.n_steps,
+            )
+            x_mix = path(t[:, None])
+            # The ratio that the densities measure at the finished point, whatever the search believed.
+            log_prob = self.relabeler.log_prob(x_mix).gather(1, pair)
+            ratio = torch.sigmoid(log_prob[:, 0] - log_prob[:, 1]).to(lam.dtype)
+        attained = (ratio - lam).abs() <= self.tolerance
+        share = torch.where(attained, lam, ratio)
+        # Where both densities vanish no ratio holds, and only a sample has a label.
+        first, silent = lam >= 0.5, torch.isnan(ratio)
+        share = torch.where(silent, first.to(share.dtype), share)
+        sample = torch.where(_per_row(first, x), x[: len(partner)], x[partner])
+        return torch.where(_per_row(silent, x), sample, x_mix), share, attained
+
+    def _path(self, x: Tensor, partner: Tensor) -> Callable[[Tensor], Tensor]:
+        """Inputs at positions between partners (at 0) and rows (at 1), `(B, S) -> (B*S, *)`."""
+        codes = x if self.encode is None else self.encode(x)
+        wide = codes.to(accumulator(codes))
+        start, stop = wide[partner, None], wide[: len(partner), None]  # (B, 1, *)
+
+        def path(t: Tensor) -> Tensor:
+            points = torch.lerp(start, stop, t.view(*t.shape, *[1] * (start.ndim - 2)).to(wide)).flatten(0, 1)
+            decoded: Tensor = points if self.decode is None else self.decode(points.to(codes.dtype))
+            return decoded.to(x.dtype)
+
+        return path
+
+    def _log_ratio(
+        self, path: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, partner: Tensor, pair: Tensor
+    ) -> LogRatio:
+        segment: Any = getattr(getattr(self.relabeler, "density", self.relabeler), "segment", None)
+        if segment is not None and self.decode is None:
+            return segment(x, target, partner)  # type: ignore[no-any-return]
+
+        def log_ratio(t: Tensor) -> Tensor:  # (B, S) -> (B, S)
+            log_prob = self.relabeler.log_prob(path(t)).unflatten(0, t.shape)  # (B, S, C)
+            log_prob = log_prob.gather(2, pair[:, None].expand(*t.shape, 2))
+            difference: Tensor = log_prob[..., 0] - log_prob[..., 1]
+            return difference.to(t.dtype)
+
+        return log_ratio
+
+
+class GenerativePairs(Mixer):
+    """Mixer whose `lam` is the ratio that two class densities have at the mixed input; see `GenerativeMixer`.
+
+    Args:
+        mixer: Mixes pairs of samples.
+        n_classes: Number of classes C; by default that of the densities.
+        **options: `alpha`, `pairing`, `per_sample` (here True by default) and `generator`, as for any mixer.
+
+    Attributes:
+        attained: Where the last batch attained the `lam` drawn for it, shape `(B,)`.
+    """
+
+    attained: Tensor
+
+    def __init__(self, mixer: GenerativeMixer, *, n_classes: int | None = None, **options: Any) -> None:
+        options.setdefault("per_sample", True)
+        super().__init__(n_classes or n_classes_of(mixer.relabeler), **options)
+        self.mixer = mixer
+
+    def combine(self, x: Inputs, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Inputs, Tensor]:
+        """Mix where the densities say lam, and return what they say there."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"generative mixing needs one tensor that the densities know, got {type(x).__name__}")
+        x_mix, share, self.attained = self.mixer.mix(x, target, partner, lam)
+        return x_mix, share
+
+
+class GenerativeMix(LabelledMix):
+    """Mix a batch where its class densities have the ratio lam: `(x, target) -> (x_mix, y)`.
+
+    A drop-in for `GenLabelMix`: it pickles, and moves with `.to(device)`.
+
+    Args:
+        relabeler: Fitted density or relabeler.
+        encode: Maps inputs to codes, so that paths run between codes.
+        decode: Maps codes back to inputs.
+        **options: Go to `GenerativePairs`.
+
+    Example:
+        >>> from genlabel_plugins.registry import make_backend
+        >>> x, target = torch.randn(40, 3), torch.arange(40) % 2
+        >>> x_mix, y = GenerativeMix(make_backend("gm").fit(x, target), alpha=0.5)(x[:8], target[:8])
+        >>> x_mix.shape, y.shape
+        (torch.Size([8, 3]), torch.Size([8, 2]))
+
+    Reference:
+        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 7.2.
+    """
+
+    def __init__(
+        self, relabeler: Any, *, encode: Codec | None = None, decode: Codec | None = None, **options: Any
+    ) -> None:
+        super().__init__(GenerativePairs(GenerativeMixer(relabeler, encode=encode, decode=decode), **options))
+
+
+def _per_row(mask: Tensor, x: Tensor) -> Tensor:
+    """A mask `(B,)` that broadcasts over the rows of `x`."""
+    return mask.view(-1, *[1] * (x.ndim - 1))
