@@ -1,0 +1,205 @@
+"""GenLabelCriterion: the same labels as GenLabelMixup for the price of the training forward."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import timm
+import torch
+from timm.data.mixup import Mixup
+from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, SoftTargetCrossEntropy
+from torch import Tensor, nn
+
+from genlabel_plugins import GenLabel, make_backend
+from genlabel_timm import GenLabelCriterion, GenLabelFastCollateMixup, GenLabelMixup, ModelFeatures
+
+C = 5
+
+
+class Recorder(nn.Module):
+    """A soft-target loss that keeps its last label."""
+
+    def forward(self, output: Tensor, y: Tensor) -> Tensor:
+        self.y = y
+        return SoftTargetCrossEntropy()(output, y)
+
+
+def model() -> nn.Module:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        net: nn.Module = timm.create_model("test_resnet", num_classes=C)
+    return net
+
+
+def batch(n: int = 16) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(n, 3, 32, 32, generator=generator), torch.arange(n) % C
+
+
+def call(mixup: Mixup, x: Tensor, target: Tensor, seed: int = 1) -> tuple[Tensor, Tensor]:
+    np.random.seed(seed)  # noqa: NPY002 (timm draws from the global generator)
+    mixed: tuple[Tensor, Tensor] = mixup(x.clone(), target)
+    return mixed
+
+
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+def test_same_labels_as_the_mixup_alone(mode: str) -> None:
+    x, target = batch()
+    options: dict[str, Any] = {"num_classes": C, "mode": mode, "cutmix_alpha": 1.0, "gamma": 0.7}
+    alone = GenLabelMixup(**options).attach(model())
+    net = model()
+    mixup, recorder = GenLabelMixup(**options).attach(net), Recorder()
+    criterion = GenLabelCriterion(recorder, mixup)
+    for seed in range(3):
+        expected = call(alone, x, target, seed)[1]
+        x_mix, y_mix = call(mixup, x, target, seed)
+        assert torch.equal(y_mix, call(Mixup(num_classes=C, mode=mode, cutmix_alpha=1.0), x, target, seed)[1])
+        criterion(net(x_mix), y_mix).backward()
+        torch.testing.assert_close(recorder.y, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_gamma_zero_hands_timms_target_to_the_base_loss() -> None:
+    x, target = batch()
+    net, recorder = model(), Recorder()
+    mixup = GenLabelMixup(num_classes=C, gamma=0.0).attach(net)
+    x_mix, y_mix = call(mixup, x, target)
+    GenLabelCriterion(recorder, mixup)(net(x_mix), y_mix)
+    assert recorder.y is y_mix
+
+
+def test_class_indices_and_evaluation_pass_through() -> None:
+    x, target = batch()
+    net = model()
+    criterion = GenLabelCriterion(nn.CrossEntropyLoss(), net)
+    torch.testing.assert_close(criterion(net(x), target), nn.functional.cross_entropy(net(x), target))
+    recorder = Recorder()
+    criterion = GenLabelCriterion(recorder, net).eval()
+    y_mix = call(Mixup(num_classes=C), x, target)[1]
+    criterion(net(x), y_mix)
+    assert recorder.y is y_mix
+    assert criterion.report()["relabelled"] == 0
+
+
+def test_a_foreign_mixup_needs_clean_rows_from_the_caller() -> None:
+    x, target = batch()
+    net, recorder = model(), Recorder()
+    criterion = GenLabelCriterion(recorder, net, gamma=0.5, label_smoothing=0.1)
+    x_mix, y_mix = call(Mixup(num_classes=C), x, target)
+    with pytest.raises(ValueError, match=r"loader=.*update"):
+        criterion(net(x_mix), y_mix)
+    criterion.update(x, target)
+    criterion(net(x_mix), y_mix)
+    # Without the mask that GenLabelMixup keeps, rows mixed within one class pass for clean ones.
+    two_classes = target != target.flip(0)
+    assert (recorder.y != y_mix).any(1)[two_classes].all()
+    assert torch.equal(recorder.y[~two_classes], y_mix[~two_classes])
+
+
+def test_algorithm_2_labels_by_a_frozen_models_features() -> None:
+    x, target = batch(40)
+    net, recorder = model().eval(), Recorder()
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    z = ModelFeatures(net)(x)
+    relabeler = GenLabel(make_backend("gm", covariance_type="spherical"), gamma=0.6).fit(z, target)
+    alone = GenLabelMixup(num_classes=C, label_smoothing=0.0, relabeler=relabeler).attach(net)
+    x_mix, y = call(alone, x, target)
+    y_mix = call(Mixup(num_classes=C, label_smoothing=0.0), x, target)[1]
+    expected = 0.6 * relabeler.posterior(ModelFeatures(net)(x_mix)) + 0.4 * y_mix
+    torch.testing.assert_close(y, expected, atol=1e-6, rtol=0)
+    head = net.get_classifier().train()  # type: ignore[operator]
+    for parameter in head.parameters():
+        parameter.requires_grad_(True)
+    mixup = GenLabelMixup(num_classes=C, label_smoothing=0.0, relabeler=relabeler).attach(net)
+    GenLabelCriterion(recorder, mixup)(net(call(mixup, x, target)[0]), y_mix).backward()
+    torch.testing.assert_close(recorder.y, expected, atol=1e-6, rtol=0)
+
+
+def test_keep_clean_is_the_mean_of_both_losses() -> None:
+    x, target = batch()
+    net = model()
+    reference = copy.deepcopy(net)
+    mixup, recorder = GenLabelMixup(num_classes=C, gamma=1.0).attach(net), Recorder()
+    criterion = GenLabelCriterion(recorder, mixup, keep_clean=True)
+    x_mix, y_mix = call(mixup, x, target)
+    loss = criterion(net(x_mix), y_mix)
+    loss.backward()
+
+    alone = GenLabelMixup(num_classes=C, gamma=1.0).attach(reference)
+    y = call(alone, x, target)[1]
+    smooth = nn.functional.one_hot(target, C) * 0.9 + 0.1 / C
+    expected = (SoftTargetCrossEntropy()(reference(x_mix), y) + SoftTargetCrossEntropy()(reference(x), smooth)) / 2
+    expected.backward()
+    torch.testing.assert_close(loss, expected)
+    for actual, wanted in zip(net.parameters(), reference.parameters(), strict=True):
+        torch.testing.assert_close(actual.grad, wanted.grad, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast_leaves_labels_in_full_precision(dtype: torch.dtype) -> None:
+    x, target = batch()
+    net, recorder = model(), Recorder()
+    mixup = GenLabelMixup(num_classes=C, gamma=0.7).attach(net)
+    criterion = GenLabelCriterion(recorder, mixup)
+    x_mix, y_mix = call(mixup, x, target)
+    with torch.autocast("cpu", dtype=dtype):
+        loss = criterion(net(x_mix), y_mix)
+    loss.backward()
+    assert recorder.y.dtype == torch.float32
+    torch.testing.assert_close(recorder.y.sum(1), torch.ones(16), atol=1e-6, rtol=0)
+    assert torch.isfinite(loss)
+
+
+def test_compiled_model_with_gradient_accumulation() -> None:
+    x, target = batch()
+    net, recorder = model(), Recorder()
+    mixup = GenLabelMixup(num_classes=C).attach(net)
+    criterion = GenLabelCriterion(recorder, mixup)
+    compiled = torch.compile(net, backend="aot_eager")
+    for micro_batch in range(4):
+        x_mix, y_mix = call(mixup, x, target, seed=micro_batch)
+        (criterion(compiled(x_mix), y_mix) / 4).backward()
+        assert not torch.equal(recorder.y, y_mix)
+    assert all(torch.isfinite(parameter.grad).all() for parameter in net.parameters() if parameter.grad is not None)
+    torch._dynamo.reset()
+
+
+def test_state_dict_holds_the_class_statistics_and_no_model() -> None:
+    x, target = batch()
+    net = model()
+    mixup = GenLabelMixup(num_classes=C).attach(net)
+    criterion = GenLabelCriterion(SoftTargetCrossEntropy(), mixup)
+    x_mix, y_mix = call(mixup, x, target)
+    criterion(net(x_mix), y_mix)
+    state = criterion.state_dict()
+    assert sum(key.endswith("mean_") for key in state) == 1
+    assert not any("conv" in key for key in state)
+    assert not list(criterion.parameters())
+    resumed = GenLabelCriterion(SoftTargetCrossEntropy(), model())
+    resumed.load_state_dict(state)
+    torch.testing.assert_close(resumed.relabeling.relabeler.density.mean_, criterion.relabeling.relabeler.density.mean_)
+
+
+def test_errors_and_warnings_name_the_remedy() -> None:
+    x, target = batch()
+    net = model()
+    with pytest.raises(ValueError, match="JsdCrossEntropy"):
+        GenLabelCriterion(JsdCrossEntropy(), net)
+    with pytest.warns(UserWarning, match="target_threshold"):
+        GenLabelCriterion(BinaryCrossEntropy(target_threshold=0.2), net)
+    with pytest.raises(ValueError, match=r"GenLabelFastCollateMixup needs a model.*attach"):
+        GenLabelCriterion(SoftTargetCrossEntropy(), GenLabelFastCollateMixup(num_classes=C))
+    with pytest.raises(ValueError, match=r"\['gamma'\]"):
+        GenLabelCriterion(SoftTargetCrossEntropy(), GenLabelMixup(num_classes=C).attach(net), gamma=0.5)
+    mixup = GenLabelMixup(num_classes=7).attach(net)
+    criterion = GenLabelCriterion(SoftTargetCrossEntropy(), mixup)
+    x_mix, y_mix = call(mixup, x, target)
+    with pytest.raises(ValueError, match=r"num_classes=7.*5 classes"):
+        criterion(net(x_mix), y_mix)
+    mixup = GenLabelMixup(num_classes=C).attach(net)
+    criterion = GenLabelCriterion(SoftTargetCrossEntropy(), mixup)
+    x_mix, y_mix = call(mixup, x, target)
+    output = net.eval()(x_mix)
+    with pytest.raises(ValueError, match=r"16 rows.*got none"):
+        criterion(output, y_mix)
