@@ -59,6 +59,9 @@ class VAE(Density):
         Burda, Grosse and Salakhutdinov, Importance Weighted Autoencoders, ICLR 2016.
     """
 
+    normalized = False  # a lower bound
+    exact = False
+
     mean_: Tensor  # (K, D)
     scale_: Tensor  # (K, D)
     log_det_: Tensor  # (K,)
@@ -73,7 +76,7 @@ class VAE(Density):
         hidden_features: int = 64,
         n_samples: int = 64,
         max_epochs: int = 300,
-        patience: int = 30,
+        patience: int = 50,
         learning_rate: float = 2e-3,
         batch_size: int = 128,
         validation_fraction: float = 0.2,
@@ -141,7 +144,8 @@ class VAE(Density):
 
         def loss(rows: Tensor) -> Tensor:
             draws = torch.randn(len(rows), TRAINING_DRAWS, self.latent_dim, dtype=z.dtype, device=z.device)
-            return -network(z[rows], label[rows], draws).mean()
+            bound: Tensor = network(z[rows], label[rows], draws)
+            return -bound.mean()
 
         rows, held_out = hold_out(label, self.validation_fraction, generator)
         self.report_ = train(
@@ -219,7 +223,8 @@ class Autoencoder(nn.Module):
         # Classes start equal: their numbering is arbitrary.
         self.seen = nn.Parameter(torch.zeros(n_classes, hidden_features))
         self.known = nn.Parameter(torch.zeros(n_classes, hidden_features))
-        self.log_scale = nn.Parameter(torch.zeros(n_classes, n_features))
+        # A decoder that starts as wide as the data leaves the code unused, and stays there (posterior collapse).
+        self.log_scale = nn.Parameter(torch.full((n_classes, n_features), -1.0))
 
     def encode(self, z: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-scale of the code, `(*, D), (*, H) -> (*, L), (*, L)`."""
@@ -253,4 +258,5 @@ def _normal_draws(n_samples: int, latent_dim: int, generator: torch.Generator) -
     """Low-discrepancy standard normal draws `(S, L)`; they fill the latent space more evenly than random ones."""
     seed = int(torch.randint(2**31, (), generator=generator))
     uniform = SobolEngine(latent_dim, scramble=True, seed=seed).draw(n_samples, dtype=torch.float64)
-    return torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
+    draws: Tensor = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
+    return draws
