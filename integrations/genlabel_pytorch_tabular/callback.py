@@ -6,8 +6,8 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
-from genlabel_pytorch_tabular.session import Session
 from genlabel_plugins import Mixed, list_backends
+from genlabel_pytorch_tabular.session import Session
 
 try:
     from pytorch_lightning import Callback, LightningModule, Trainer

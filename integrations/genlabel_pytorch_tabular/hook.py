@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from multiprocessing.context import get_spawning_popen
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
@@ -20,11 +21,15 @@ class GenLabelHook(Callback):
         """Read the flag. A `GenLabelCallback` that is there already has the say."""
         if stage != "fit" or not getattr(pl_module.hparams, "genlabel", False):
             return
+        from omegaconf import DictConfig, OmegaConf  # noqa: PLC0415
+
         from genlabel_pytorch_tabular.callback import GenLabelCallback  # noqa: PLC0415
 
         if any(isinstance(callback, GenLabelCallback) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             return
-        added = GenLabelCallback.from_hparams(pl_module.hparams)
+        hparams: Any = pl_module.hparams
+        options = OmegaConf.to_container(hparams) if isinstance(hparams, DictConfig) else hparams
+        added = GenLabelCallback.from_hparams(options)
         # A new list: the old one is pytorch-tabular's own, which it saves with the model.
         callbacks = list(trainer.callbacks)  # type: ignore[attr-defined]
         callbacks.insert(callbacks.index(self) + 1, added)
@@ -38,8 +43,9 @@ class GenLabelHook(Callback):
             added.teardown(trainer, pl_module, stage)
             trainer.callbacks = [each for each in trainer.callbacks if each is not added]  # type: ignore[attr-defined]
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Callback, ()
+    def __reduce__(self) -> Any:
+        # A Trainer that is sent to a spawned process keeps its hook.
+        return super().__reduce__() if get_spawning_popen() is not None else (Callback, ())
 
 
 def make_callbacks() -> list[Callback]:

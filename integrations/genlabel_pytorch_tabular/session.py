@@ -179,7 +179,7 @@ class Session:
         step.n_calls += 1
         if index == 0 and self.latent:
             self._take_features(step)
-        if step.mixed is None:
+        if step.mixed is None or step.rows is None:
             return None
         y_mix = self._mixed_label(step.mixed, step.target[:, index], index)
         if index == 0 and step.is_first:
@@ -232,9 +232,9 @@ class Session:
             density = MixedTypes(cardinality=self.host.cardinality, continuous=self._own(), continuous_params=params)
         else:
             density = make_backend(self._own(), **params)
-        for part in (density, getattr(density, "density", None)):
-            if hasattr(part, "verbose") and "verbose" not in params:
-                part.verbose = verbose
+        fitted: Any = getattr(density, "density", density)
+        if hasattr(fitted, "verbose") and "verbose" not in params:
+            fitted.verbose = verbose
         return GenLabel(density, gamma=options.gamma, priors=options.priors, top_k=2 if options.joint else None)
 
     def _own(self) -> Any:

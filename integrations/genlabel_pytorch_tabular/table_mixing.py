@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins.generative_mixing import GenerativeMixer
-
 from genlabel_plugins.mixing import Inputs, Mixer, draw_uniform, interpolate, map_inputs
 
 
