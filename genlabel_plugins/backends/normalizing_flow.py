@@ -70,6 +70,8 @@ class NormalizingFlow(Density):
         Estimation, NeurIPS 2017; Dinh et al., Density Estimation Using Real NVP, ICLR 2017.
     """
 
+    exact = False
+
     mean_: Tensor  # (K, D)
     whiten_: Tensor  # (K, D, D)
     log_det_: Tensor  # (K,)
