@@ -123,14 +123,14 @@ class GANInversion(Density):
         self.check_fitted()
         if self.generator_network is not None:
             return self.generator_(w, c)
-        x = self.offset_ + self._centred(w, c)
+        x = self.offset_ + self._centred(w, self._compact(c))
         return x if self.image_shape is None else x.unflatten(1, tuple(self.image_shape))
 
     def invert(self, x: Tensor, c: Tensor) -> Tensor:
         """Latents of the points on the manifolds of classes `c` nearest to `x`, `(B, *), (B,) -> (B, L)`."""
         self.check_fitted()
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            return self._project((as_rows(x) - self.offset_).to(self.offset_.dtype), c)[0]
+            return self._project((as_rows(x) - self.offset_).to(self.offset_.dtype), self._compact(c))[0]
 
     def distance(self, x: Tensor) -> Tensor:
         """Distances from the manifolds of all classes, `(B, *) -> (B, C)`; infinite for a class without rows."""
@@ -144,7 +144,6 @@ class GANInversion(Density):
         if self.image_shape is not None and math.prod(self.image_shape) != x.shape[1]:
             pixels = math.prod(self.image_shape)
             raise ValueError(f"image_shape {tuple(self.image_shape)} has {pixels} pixels, got rows of {x.shape[1]}")
-        target = self.present_[target]
         deviation = x.square().mean(0).sqrt()  # (D,)
         # A deviation within the rounding of the offset is none.
         deviation = deviation * (deviation > 2 * torch.finfo(x.dtype).eps * self.offset_.abs())
@@ -165,18 +164,17 @@ class GANInversion(Density):
     def _build(self) -> None:
         if self.offset_ is None:
             return
-        n_classes, n_features = len(self.class_count_), len(self.offset_)
         if self.generator_network is not None:
             self.generator_ = deepcopy(self.generator_network)
         else:
-            layout = (self.image_shape, self.hidden_features, n_classes)
-            self.generator_ = make_generator(self.latent_dim, n_features, *layout)
+            layout = (self.image_shape, self.hidden_features, len(self.present_))
+            self.generator_ = make_generator(self.latent_dim, len(self.offset_), *layout)
         if self.amortized:
             self.encoder_ = self._make_encoder(self.latent_dim)
         self.to(self.offset_).eval().requires_grad_(False)
 
     def _make_encoder(self, n_outputs: int) -> nn.Module:
-        layout = (self.image_shape, self.hidden_features, len(self.class_count_))
+        layout = (self.image_shape, self.hidden_features, len(self.present_))
         return make_encoder(len(self.offset_), n_outputs, *layout).to(self.offset_)
 
     def _train(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
@@ -198,7 +196,7 @@ class GANInversion(Density):
                 target,
                 project=lambda x, c: self._residual(self._guess(x, c), x, c),
                 sample=lambda c: self._centred(x.new_empty(len(c), self.latent_dim).normal_(), c),
-                classes=self.present_,
+                n_classes=len(self.present_),
                 **options,
             )
 
@@ -223,15 +221,16 @@ class GANInversion(Density):
     def _class_scale(self, x: Tensor, target: Tensor) -> Tensor:
         if self.scale != "class":
             return torch.full_like(self.scale_, self.scale)  # type: ignore[arg-type]
-        total = torch.zeros_like(self.scale_).index_add_(0, target, self._project(x, target)[1])
+        total = torch.zeros_like(self.scale_).index_add_(0, self.present_[target], self._project(x, target)[1])
         # A class of one row, or on its manifold, is not infinitely sharp.
         return (total / self.class_count_.clamp(min=1)).clamp(min=1e-3 * self.spread_)
 
     def _log_prob(self, x: Tensor) -> Tensor:
         n_classes = len(self.present_)
-        square, start = self._starts(x, self.present_)  # (B, K)
+        classes = torch.arange(n_classes, device=x.device)
+        square, start = self._starts(x, classes)  # (B, K)
         row = torch.arange(len(x), device=x.device).repeat_interleave(n_classes)
-        c = self.present_.repeat(len(x))
+        c = classes.repeat(len(x))
         _, distance = self._refine(x, row, c, square.flatten(), start.flatten())
         return -distance.view(-1, n_classes) / self.scale_[self.present_]
 
@@ -286,10 +285,13 @@ class GANInversion(Density):
 
     def _centred(self, w: Tensor, c: Tensor) -> Tensor:
         """Generated rows less `offset_`, `(P, L), (P,) -> (P, D)`."""
-        made: Tensor = self.generator_(w, c)
         if self.generator_network is None:
-            return made * self.unit_
-        return made.flatten(1).to(self.offset_.dtype) - self.offset_
+            return self.generator_(w, c) * self.unit_
+        return self.generator_(w, self.present_[c]).flatten(1).to(self.offset_.dtype) - self.offset_
+
+    def _compact(self, c: Tensor) -> Tensor:
+        """Indices among the classes with rows, as networks trained here and all private methods count them."""
+        return ((self.class_count_ > 0).cumsum(0) - 1)[c]
 
     def _standardized(self, x: Tensor) -> Tensor:
         return torch.where(self.unit_ > 0, x / self.unit_, 0.0)

@@ -48,12 +48,25 @@ class ConditionalNetwork(nn.Module):
         return self.layers[-1](h)  # type: ignore[no-any-return]
 
 
-class BoundedLatent(nn.Module):
-    """Squash every latent into the cube on which a generator is trained, so that its manifold is bounded."""
+class Generator(nn.Module):
+    """Network from latents and classes to rows, `(P, L), (P,) -> (P, D)`, with a first layer of its own per class.
 
-    def forward(self, w: Tensor) -> Tensor:
-        """Map `(P, L)` to (-1, 1), with tails that do not vanish as fast as those of tanh."""
-        return w * torch.rsqrt(1 + w.square())
+    The latents are squashed to the cube on which the network is trained, so that manifolds are bounded; the tails
+    do not vanish as fast as those of tanh. If classes shared the first layer, one latent would draw the shape of
+    another class just as well.
+    """
+
+    def __init__(self, latent_dim: int, width: int, body: ConditionalNetwork, n_classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(n_classes, width, latent_dim) / latent_dim**0.5)
+        self.bias = nn.Parameter(torch.randn(n_classes, width))
+        self.body = body
+
+    def forward(self, w: Tensor, c: Tensor) -> Tensor:
+        """Generate a row of class `c` for each latent."""
+        bounded = w * torch.rsqrt(1 + w.square())
+        h = torch.baddbmm(self.bias[c, :, None], self.weight[c], bounded[:, :, None]).squeeze(-1)
+        return self.body(F.silu(h), c)  # type: ignore[no-any-return]
 
 
 class Crop(nn.Module):
@@ -70,20 +83,18 @@ class Crop(nn.Module):
 
 def make_generator(
     latent_dim: int, n_features: int, image_shape: Sequence[int] | None, hidden: Sequence[int], n_classes: int
-) -> ConditionalNetwork:
+) -> Generator:
     """Network from latents `(P, L)` and classes `(P,)` to rows `(P, D)`: convolutional if there is an image shape."""
     if image_shape is None:
-        sizes = [latent_dim, *hidden, n_features]
-        layers: list[nn.Module] = [nn.Linear(a, b) for a, b in pairwise(sizes)]
-    else:
-        channels, height, width = image_shape
-        coarse = [math.ceil(side / 2 ** len(hidden)) for side in (height, width)]
-        first = nn.Linear(latent_dim, hidden[0] * math.prod(coarse))
-        layers = [nn.Sequential(first, nn.Unflatten(1, (hidden[0], *coarse)))]
-        layers += [nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairwise([*hidden, channels])]
-        layers[-1] = nn.Sequential(layers[-1], Crop(height, width))
-    layers[0] = nn.Sequential(BoundedLatent(), layers[0])
-    return ConditionalNetwork(layers, hidden, n_classes)
+        layers: list[nn.Module] = [nn.Linear(a, b) for a, b in pairwise([*hidden, n_features])]
+        return Generator(latent_dim, hidden[0], ConditionalNetwork(layers, hidden[1:], n_classes), n_classes)
+    channels, height, width = image_shape
+    coarse = [math.ceil(side / 2 ** len(hidden)) for side in (height, width)]
+    n_latent = 4 * hidden[0]
+    layers = [nn.Sequential(nn.Linear(n_latent, hidden[0] * math.prod(coarse)), nn.Unflatten(1, (hidden[0], *coarse)))]
+    layers += [nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairwise([*hidden, channels])]
+    layers[-1] = nn.Sequential(layers[-1], Crop(height, width))
+    return Generator(latent_dim, n_latent, ConditionalNetwork(layers, hidden, n_classes), n_classes)
 
 
 def make_encoder(
@@ -177,7 +188,7 @@ def train_encoder(
     *,
     project: Conditional,
     sample: Callable[[Tensor], Tensor],
-    classes: Tensor,
+    n_classes: int,
     max_epochs: int,
     batch_size: int,
     learning_rate: float,
@@ -195,7 +206,7 @@ def train_encoder(
         target: Class indices, shape `(N,)`.
         project: From rows and classes to residuals `x - G(E(x, c), c)` in units of the data's spread.
         sample: From classes `(P,)` to random rows of the generator `(P, D)`.
-        classes: Indices of the classes that have rows, shape `(K,)`.
+        n_classes: Number of classes K.
         max_epochs: Passes over the rows at most.
         batch_size: Rows a step.
         learning_rate: Step size of Adam.
@@ -205,7 +216,7 @@ def train_encoder(
 
     def loss(batch: Tensor) -> Tensor:
         def any_class() -> Tensor:
-            return classes[torch.randint(len(classes), (len(batch),), device=x.device)]
+            return torch.randint(n_classes, (len(batch),), device=x.device)
 
         lam = x.new_empty(len(batch), 1).uniform_()
         mixed = sample(any_class()).lerp(x[batch], lam)

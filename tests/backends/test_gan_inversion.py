@@ -209,7 +209,7 @@ def test_images(side: int) -> None:
     keep = digits.target < 2
     x = torch.tensor(digits.images[keep], dtype=torch.float32)[:, None, :side, :side]
     target = torch.tensor(digits.target[keep])
-    gan = GANInversion(latent_dim=4, image_shape=(1, side, side), hidden_features=(16, 8), max_epochs=20, n_restarts=16)
+    gan = GANInversion(latent_dim=4, image_shape=(1, side, side), hidden_features=(16, 8), max_epochs=8, n_restarts=16)
     assert (gan.fit(x, target).log_prob(x).argmax(1) == target).double().mean() > 0.95
     assert gan.generate(gan.start_[:5], target[:5]).shape == (5, 1, side, side)
 
