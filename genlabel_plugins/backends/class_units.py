@@ -59,7 +59,7 @@ def class_units(x: Tensor, target: Tensor, offset: Tensor, *, diagonal: bool = F
     covariance = (scatter / torch.outer(scale, scale) + pooled.diag()) / weight  # (K, D, D)
     identity = torch.eye(len(scale), dtype=scale.dtype, device=scale.device)
     factor = torch.linalg.cholesky(covariance + REGULARISER * identity)
-    whiten = torch.linalg.solve_triangular(factor, identity, upper=False)
+    whiten = torch.linalg.solve_triangular(factor, identity, upper=False).contiguous()
     log_det = whiten.diagonal(dim1=1, dim2=2).log().sum(1) - scale.log().sum()
     return ClassUnits(mean, factor * scale[:, None], whiten / scale, log_det)
 
