@@ -51,7 +51,10 @@ def save(model: GenerativeModel, path: str | PathLike[str]) -> None:
     if isinstance(model, GenLabel):
         priors = model.priors if model.prior is None else model.prior.tolist()
         header["relabeler"] = _arguments(model, backend=None, priors=priors)
-    tensors = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in density.state_dict().items()}
+    tensors = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in density.state_dict().items()
+    }
     header["sha256"] = _digest(header, tensors)
     save_file(tensors, path, {_KEY: json.dumps(header)})
 
