@@ -199,4 +199,6 @@ class GenLabelCallback(Callback):
             self._session = None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_session": None}
+        # Lightning hangs `log` and `log_dict` on a callback, methods of the module in training.
+        kept = {name: value for name, value in vars(self).items() if name not in ("log", "log_dict")}
+        return {**kept, "_session": None}

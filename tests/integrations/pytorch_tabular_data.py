@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any
 
 import pandas as pd
@@ -35,6 +36,16 @@ def cars() -> pd.DataFrame:
     return frame.assign(**categories, target=pd.qcut(mpg, 3, labels=False), old=old)
 
 
+QUICK = {
+    "max_epochs": 2,
+    "batch_size": 32,
+    "progress_bar": "none",
+    "accelerator": "cpu",
+    "checkpoints": None,
+    "load_best": False,
+    "early_stopping": None,
+    "trainer_kwargs": {"enable_model_summary": False},
+}
 CATEGORIES = ["cylinders", "year", "origin"]
 
 
@@ -49,16 +60,6 @@ def tabular_model(
     """A model of pytorch-tabular; options that GenLabel's config alone knows decide which config it gets."""
     labels = [name for name in ("target", "old") if name in frame]
     categories = [name for name in CATEGORIES if name in frame]
-    quick = {
-        "max_epochs": 2,
-        "batch_size": 32,
-        "progress_bar": "none",
-        "accelerator": "cpu",
-        "checkpoints": None,
-        "load_best": False,
-        "early_stopping": None,
-        "trainer_kwargs": {"enable_model_summary": False},
-    }
     config = GenLabelTrainerConfig if "genlabel" in options else TrainerConfig
     return TabularModel(
         data_config=DataConfig(
@@ -68,14 +69,16 @@ def tabular_model(
         ),
         model_config=model or small_network(),
         optimizer_config=optimizer or OptimizerConfig(),
-        trainer_config=config(**{**quick, **options}),
+        trainer_config=config(**{**deepcopy(QUICK), **options}),
         verbose=False,
         suppress_lightning_logger=True,
     )
 
 
 def small_network(**options: Any) -> CategoryEmbeddingModelConfig:
-    return CategoryEmbeddingModelConfig(**{"task": "classification", "layers": "16-8", "learning_rate": 0.02, **options})
+    return CategoryEmbeddingModelConfig(
+        **{"task": "classification", "layers": "16-8", "learning_rate": 0.02, **options}
+    )
 
 
 def weights(model: TabularModel) -> torch.Tensor:

@@ -11,8 +11,9 @@ import torch
 from omegaconf import OmegaConf
 from pytorch_lightning import Callback, Trainer
 from pytorch_tabular import TabularModel, TabularModelTuner, model_sweep
-from pytorch_tabular.config import DataConfig, OptimizerConfig
+from pytorch_tabular.config import DataConfig, OptimizerConfig, TrainerConfig
 from pytorch_tabular.models import CategoryEmbeddingModelConfig
+from pytorch_tabular_data import QUICK, breast_cancer, cars, small_network, tabular_model, weights, wine
 from torch import nn
 
 from genlabel_plugins import register_backend, unregister_backend
@@ -24,8 +25,6 @@ from genlabel_pytorch_tabular import (
     genlabel_model_config,
 )
 from genlabel_pytorch_tabular.hook import GenLabelHook, make_callbacks
-
-from pytorch_tabular_data import breast_cancer, cars, small_network, tabular_model, weights, wine
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -55,8 +54,8 @@ def test_flag_trains_better_than_chance_and_logs():
     train, test = frame.iloc[:400], frame.iloc[400:]
     model = tabular_model(frame, genlabel=True, max_epochs=8)
     model.fit(train)
+    logged = dict(model.trainer.callback_metrics)
     assert model.evaluate(test, verbose=False)[0]["test_accuracy"] > 0.8
-    logged = model.trainer.callback_metrics
     assert 0 < logged["genlabel_relabelled"] <= 1
     assert 0 <= logged["genlabel_entropy"] <= 0.7  # log 2 = 0.69
     assert 0 <= logged["genlabel_intrusion"] <= 1
@@ -85,9 +84,7 @@ def test_module_is_left_as_it_came():
     frame = cars()
     model = tabular_model(frame, genlabel=True, genlabel_space="latent", genlabel_warmup_epochs=1)
     model.fit(frame)
-    assert not any(
-        each._forward_pre_hooks or each._forward_hooks for each in model.model.modules()
-    )
+    assert not any(each._forward_pre_hooks or each._forward_hooks for each in model.model.modules())
     assert all(parameter.requires_grad for parameter in model.model.parameters())
     assert all(each.training for each in model.model.modules())
     assert not any(isinstance(callback, GenLabelCallback) for callback in model.trainer.callbacks)
@@ -115,12 +112,11 @@ def test_cross_validate_fits_in_every_fold(fits):
 
 def test_tuner_searches_gamma_and_alpha(fits):
     frame = wine()
-    model = tabular_model(frame, genlabel=False)
     tuner = TabularModelTuner(
         data_config=DataConfig(target=["target"], continuous_cols=list(frame.columns[:-1])),
         model_config=genlabel_model_config(CategoryEmbeddingModelConfig)(task="classification", layers="8"),
         optimizer_config=GenLabelOptimizerConfig(genlabel=True, genlabel_backend="counted"),
-        trainer_config=model_trainer_config(model),
+        trainer_config=TrainerConfig(**QUICK),
     )
     result = tuner.tune(
         train=frame,
@@ -142,7 +138,7 @@ def test_tuner_searches_a_model_config(fits):
         data_config=DataConfig(target=["target"], continuous_cols=list(frame.columns[:-1])),
         model_config=Config(task="classification", layers="8", genlabel=True, genlabel_backend="counted"),
         optimizer_config=OptimizerConfig(),
-        trainer_config=model_trainer_config(tabular_model(frame)),
+        trainer_config=TrainerConfig(**QUICK),
     )
     space = {"model_config__genlabel_gamma": [0.5, 1.0]}
     tuner.tune(frame, space, "accuracy", "max", "grid_search", validation=frame, progress_bar=False)
@@ -151,16 +147,13 @@ def test_tuner_searches_a_model_config(fits):
 
 def test_model_sweep(fits):
     frame = wine()
-    options = {"max_epochs": 1, "checkpoints": None, "load_best": False, "early_stopping": None}
     table, best = model_sweep(
         task="classification",
         train=frame,
         test=frame,
         data_config=DataConfig(target=["target"], continuous_cols=list(frame.columns[:-1])),
         optimizer_config=OptimizerConfig(),
-        trainer_config=GenLabelTrainerConfig(
-            genlabel=True, genlabel_backend="counted", progress_bar="none", accelerator="cpu", **options
-        ),
+        trainer_config=GenLabelTrainerConfig(genlabel=True, genlabel_backend="counted", **QUICK),
         model_list=[small_network(), small_network(layers="4")],
         progress_bar=False,
         verbose=False,
@@ -180,7 +173,9 @@ def test_saved_model_holds_the_fields_and_nothing_of_ours(tmp_path):
     assert config.genlabel_backend == "kde"
     assert config.genlabel_backend_params == {"bandwidth": 0.5}
     pickled = [path for path in folder.iterdir() if path.suffix == ".sav"]
-    assert not any(b"genlabel_p" in path.read_bytes() for path in pickled)  # loads where we are not installed
+    assert not any(
+        b"genlabel_pytorch_tabular" in path.read_bytes() for path in pickled
+    )  # loads where we are not installed
 
     loaded = TabularModel.load_model(str(folder))
     assert torch.equal(weights(loaded), weights(model))
@@ -201,7 +196,9 @@ def test_best_checkpoint_is_loaded(tmp_path):
         assert torch.equal(value, saved[name])
 
 
-@pytest.mark.parametrize("options", [{"precision": "bf16-mixed"}, {"precision": "bf16-true"}, {"accumulate_grad_batches": 2}])
+@pytest.mark.parametrize(
+    "options", [{"precision": "bf16-mixed"}, {"precision": "bf16-true"}, {"accumulate_grad_batches": 2}]
+)
 def test_precision_and_accumulation(options):
     frame = cars()
     model = tabular_model(frame, genlabel=True, genlabel_space="embedding", **options)
@@ -279,8 +276,3 @@ assert entry.load()() == []
 assert not {"pytorch_tabular", "genlabel_plugins", "omegaconf", "pandas"} & set(sys.modules)
 """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
-
-
-def model_trainer_config(model):
-    """The trainer's part of a model's config, for the tuner."""
-    return GenLabelTrainerConfig(**{key: model.config[key] for key in ("max_epochs", "batch_size", "progress_bar", "accelerator", "checkpoints", "load_best", "early_stopping")})
