@@ -21,11 +21,13 @@ class TrainingReport(NamedTuple):
         n_epochs: Passes over the training rows that were begun.
         best_epoch: Passes after which the kept state was reached; 0 is the initial state.
         best_loss: Mean loss of the kept state on the held-out rows, or on the training rows if none are held out.
+        interrupted: Whether Ctrl-C ended the training.
     """
 
     n_epochs: int
     best_epoch: int
     best_loss: float
+    interrupted: bool
 
 
 @contextmanager
@@ -135,7 +137,7 @@ def train(
     """
     judges = held_out if len(held_out) else rows
     optimizer = torch.optim.Adam(module.parameters(), lr=learning_rate)
-    n_epochs = best_epoch = 0
+    n_epochs, best_epoch, interrupted = 0, 0, False
     with private_rng(generator) as seed, torch.enable_grad():
         best_loss, best_state = _mean_loss(loss, judges, batch_size, seed), _snapshot(module)
         try:
@@ -151,6 +153,7 @@ def train(
                 elif n_epochs - best_epoch >= patience:
                     break
         except KeyboardInterrupt:
+            interrupted = True
             warnings.warn(
                 f"{description} was interrupted in epoch {n_epochs}: the best state, of epoch {best_epoch}, is kept",
                 stacklevel=2,
@@ -158,7 +161,7 @@ def train(
     module.load_state_dict(best_state)
     module.zero_grad()
     module.eval().requires_grad_(False)
-    return TrainingReport(n_epochs, best_epoch, best_loss)
+    return TrainingReport(n_epochs, best_epoch, best_loss, interrupted)
 
 
 def _mean_loss(loss: Callable[[Tensor], Tensor], rows: Tensor, batch_size: int, seed: int) -> float:

@@ -83,6 +83,7 @@ def test_an_interrupt_keeps_the_best_state_and_says_so():
 
     with pytest.warns(UserWarning, match="interrupted in epoch .* the best state, of epoch .*, is kept"):
         report = train(model, loss, torch.arange(60), torch.arange(60, 80), **OPTIONS, generator=seeded())
+    assert report.interrupted
     assert 0 < report.best_epoch < report.n_epochs < 20
     assert float((model(x)[:, 0] - y).square().mean()) < float(y.square().mean())
 

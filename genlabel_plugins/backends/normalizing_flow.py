@@ -155,7 +155,7 @@ class NormalizingFlow(Density):
             loss,
             rows,
             held_out,
-            max_epochs=self.max_epochs,
+            max_epochs=0 if any(earlier.interrupted for earlier in self.report_) else self.max_epochs,
             patience=self.patience,
             batch_size=self.batch_size,
             learning_rate=self.learning_rate,

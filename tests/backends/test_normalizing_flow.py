@@ -155,6 +155,23 @@ def test_a_batch_larger_than_a_chunk_gives_the_same(monkeypatch):
     torch.testing.assert_close(density.log_prob(x), expected)
 
 
+def test_an_interrupt_ends_all_classes(monkeypatch):
+    def interrupted(epochs, description, verbose):
+        for epoch in epochs:
+            if epoch == 3:
+                raise KeyboardInterrupt
+            yield epoch
+
+    monkeypatch.setattr("genlabel_plugins.training.progress", interrupted)
+    x, target = two_classes()
+    with pytest.warns(UserWarning, match="normflows nsf was interrupted in epoch 2"):
+        density = NormalizingFlow(conditional=False, **SMALL).fit(x, target)
+    assert torch.isfinite(density.log_prob(x)).all()
+    first, second = density.report_
+    assert (first.n_epochs, first.interrupted) == (2, True)
+    assert second.n_epochs == 0
+
+
 def test_warns_when_rows_are_few():
     x, target = two_classes(n_features=5)
     with pytest.warns(UserWarning, match="2 of 2 classes have fewer than 50 rows per feature"):
