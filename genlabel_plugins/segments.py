@@ -35,43 +35,55 @@ class QuadraticLogRatio(NamedTuple):
     stop: Tensor
     bulge: Tensor
 
-    def __call__(self, t: Tensor) -> Tensor:
+    def __call__(self, t: Tensor, /) -> Tensor:
         """Log-ratio at positions `(B, S)`."""
         start, stop, bulge = self.start[:, None], self.stop[:, None], self.bulge[:, None]
         return torch.lerp(start, stop, t) + t * (1 - t) * bulge
 
 
 class MixtureLogRatio(NamedTuple):
-    """Log-ratio of two mixtures along a segment, every component a chord plus a bulge.
+    """Log-ratio of two mixtures along segments, every component a chord plus a bulge.
+
+    All are in base 2: the natural exponential is slow far below zero, where most components lie.
 
     Attributes:
         start: Log weight plus log-density of the components of both classes at t = 0, shape `(2, B, M)`.
         stop: The same at t = 1, shape `(2, B, M)`.
-        bulge: Half the squared length of the segment in the units of each component, shape `(2, B, M or 1)`.
+        bulge: Half the squared length of the segment in the units of each component, shape `(2, B, M)`, or
+            `(2, B, 1)` where those of a class share their units.
+        scratch: Memory for one position, shape `(2, B, M)`; new memory would cost as much as the arithmetic.
     """
 
     start: Tensor
     stop: Tensor
     bulge: Tensor
+    scratch: Tensor
 
-    def __call__(self, t: Tensor) -> Tensor:
+    def __call__(self, t: Tensor, /) -> Tensor:
         """Log-ratio at positions `(B, S)`."""
         return torch.stack([self._at(position[:, None]) for position in t.to(self.start).unbind(1)], 1)
 
     def _at(self, t: Tensor) -> Tensor:
-        log_prob = torch.lerp(self.start, self.stop, t).add_(t * (1 - t) * self.bulge)  # (2, B, M)
-        top = log_prob.amax(2, keepdim=True)
-        # exp is slow far below zero, where most components lie, and exp2 is not.
-        total = log_prob.sub_(top).mul_(math.log2(math.e)).exp2_().sum(2).log().add_(top.squeeze(2))  # (2, B)
-        return total[0] - total[1]
+        log2_prob = torch.lerp(self.start, self.stop, t, out=self.scratch)
+        bulge = t * (1 - t) * self.bulge
+        shared = bulge.shape[2] == 1
+        highest = (log2_prob if shared else log2_prob.add_(bulge)).amax(2, keepdim=True)
+        log2_sum = log2_prob.sub_(highest).exp2_().sum(2).log2_() + highest.squeeze(2)  # (2, B)
+        log2_sum = log2_sum + bulge.squeeze(2) if shared else log2_sum
+        return (log2_sum[0] - log2_sum[1]) * math.log(2)
 
 
 def mixture_log_ratio(exponent: Tensor) -> QuadraticLogRatio | MixtureLogRatio:
     """Log-ratio of two mixtures whose components have these ends and bulges, `(3, 2, B, M)`; of one, a quadratic."""
     if exponent.shape[3] == 1:
         return QuadraticLogRatio(*(exponent[:, 0] - exponent[:, 1]).squeeze(2))
-    # A component of weight zero: minus infinity would turn into NaN.
-    return MixtureLogRatio(*exponent.clamp(min=torch.finfo(exponent.dtype).min / 4))
+    start, stop, bulge = (exponent / math.log(2)).clamp(min=lowest(exponent))
+    return MixtureLogRatio(start, stop, bulge, torch.empty_like(start))
+
+
+def lowest(x: Tensor) -> float:
+    """Stands for the logarithm of a weight of zero, where arithmetic on minus infinity would give NaN."""
+    return torch.finfo(x.dtype).min / 4
 
 
 def segment_ends(density: Density, x: Tensor, target: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,14 +100,14 @@ def segment_ends(density: Density, x: Tensor, target: Tensor, partner: Tensor) -
 
 
 def closest_position(
-    log_ratio: LogRatio, goal: Tensor, lam: Tensor, *, n_intervals: int = 8, n_steps: int = 12
+    log_ratio: LogRatio, goal: Tensor, lam: Tensor, *, n_intervals: int = 4, n_steps: int = 8
 ) -> Tensor:
     """Position in [0, 1] at which `log_ratio` equals `goal`, or else comes closest to it.
 
     Of several such positions the one nearest to `lam` is taken, where linear mixing would stand. For a
     quadratic this is exact. Any other log-ratio is scanned on a grid that has `lam` as a point, so that a
-    pair of roots within one interval goes unseen; a bracket is then narrowed by Illinois steps, and an
-    extremum located by a parabola.
+    pair of roots within one interval goes unseen; a bracket is then narrowed by regula falsi in the version of
+    Anderson and Björck, and an extremum located by a parabola.
 
     Args:
         log_ratio: Log-ratio along each segment.
@@ -105,7 +117,7 @@ def closest_position(
         n_steps: Evaluations spent on narrowing a bracket.
 
     Returns:
-        Positions, shape `(B,)`; where the log-ratio is NaN all along, the end nearer to `lam`.
+        Positions, shape `(B,)`; where the log-ratio is NaN all along, `lam`.
 
     Example:
         >>> line = QuadraticLogRatio(torch.tensor([-1.0]), torch.tensor([3.0]), torch.tensor([0.0]))
@@ -113,7 +125,7 @@ def closest_position(
         tensor([0.2500])
 
     Reference:
-        Dowell and Jarratt, A modified regula falsi method for computing the root of an equation, 1971.
+        Anderson and Björck, A new high order method of regula falsi type for computing a root of an equation, 1973.
     """
     if isinstance(log_ratio, QuadraticLogRatio):
         return _quadratic_position(log_ratio, goal, lam)
@@ -138,51 +150,44 @@ def _quadratic_position(log_ratio: QuadraticLogRatio, goal: Tensor, lam: Tensor)
 
 
 def _searched_position(log_ratio: LogRatio, goal: Tensor, lam: Tensor, n_intervals: int, n_steps: int) -> Tensor:
-    def excess(t: Tensor) -> Tensor:
-        return log_ratio(t[:, None]).squeeze(1) - goal
-
     half = torch.linspace(0, 1, n_intervals // 2 + 1).to(lam)
     grid = torch.cat([lam[:, None] * half, torch.lerp(lam[:, None], torch.ones_like(lam[:, None]), half[1:])], 1)
     value = log_ratio(grid) - goal[:, None]  # (B, n_intervals + 1)
     crosses = value[:, :-1].sign() * value[:, 1:].sign() <= 0  # (B, n_intervals); false next to a NaN
     distance = torch.where(crosses, ((grid[:, :-1] + grid[:, 1:]) / 2 - lam[:, None]).abs(), torch.inf)
     nearest, left = distance.min(1)
-    bracketed = torch.isfinite(nearest)
-
     a, b, f_a, f_b = (ends.gather(1, left[:, None] + shift).squeeze(1) for ends in (grid, value) for shift in (0, 1))
-    best, f_best = torch.where(f_a.abs() < f_b.abs(), a, b), torch.minimum(f_a.abs(), f_b.abs())
+    best, f_best, vertex = _closest(grid, value)
+    width = b - a
     for step in range(n_steps):
         middle = (a + b) / 2
         secant = b - f_b * (b - a) / (f_b - f_a)
-        # Every third step halves the bracket, which bounds the error whatever the log-ratio does.
-        inside = (secant - middle).abs() <= (b - a).abs() / 2
-        t = middle if step % 3 == 2 else torch.where(inside, secant, middle)
-        f = excess(t)
+        sound = (secant - middle).abs() <= (b - a).abs() / 2
+        if step % 4 == 3:  # halve a bracket that three steps have not halved: no log-ratio takes for ever
+            sound &= (b - a).abs() <= width / 2
+            width = (b - a).abs()
+        t = torch.where(torch.isfinite(nearest), torch.where(sound, secant, middle), vertex)
+        f = log_ratio(t[:, None]).squeeze(1) - goal
         better = f.abs() < f_best
         best, f_best = torch.where(better, t, best), torch.where(better, f.abs(), f_best)
         crossed = f.sign() * f_b.sign() <= 0
-        # An end that stays has its value halved, or a curved log-ratio would keep it for ever.
-        a, f_a = torch.where(crossed, b, a), torch.where(crossed, f_b, f_a / 2)
+        # An end that stays is given a smaller value, or a curved log-ratio would keep it for ever.
+        shrink = 1 - f / f_b
+        f_a = torch.where(crossed, f_b, f_a * torch.where(shrink > 0, shrink, 0.5))
+        a = torch.where(crossed, b, a)
         b, f_b = t, f
-
-    peak = _parabola_vertex(grid, value)
-    candidates = torch.cat([lam[:, None], grid, peak[:, None]], 1)
-    gap = torch.cat([excess(lam)[:, None], value, excess(peak)[:, None]], 1)
-    return torch.where(bracketed, best, _closest(candidates, gap))
+    return best
 
 
-def _parabola_vertex(grid: Tensor, value: Tensor) -> Tensor:
-    """Extremum of the parabola through the grid point closest to zero and its neighbours, shape `(B,)`."""
+def _closest(grid: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Grid point of the smallest value, that value, and the vertex of the parabola there, `(B,)` each."""
     gap = torch.where(torch.isnan(value), torch.inf, value.abs())
-    middle = gap[:, 1:-1].argmin(1, keepdim=True) + 1
-    t0, t1, t2 = (grid.gather(1, middle + shift).squeeze(1) for shift in (-1, 0, 1))
-    v0, v1, v2 = (value.gather(1, middle + shift).squeeze(1) for shift in (-1, 0, 1))
+    middle = grid.shape[1] // 2  # lam, taken where others are as close
+    smallest, first = gap.min(1)
+    place = torch.where(gap[:, middle] == smallest, middle, first)[:, None]
+    inner = place.clamp(1, grid.shape[1] - 2)
+    t0, t1, t2 = (grid.gather(1, inner + shift).squeeze(1) for shift in (-1, 0, 1))
+    v0, v1, v2 = (value.gather(1, inner + shift).squeeze(1) for shift in (-1, 0, 1))
     left, right = (t1 - t0) * (v1 - v2), (t1 - t2) * (v1 - v0)
     vertex = t1 - 0.5 * ((t1 - t0) * left - (t1 - t2) * right) / (left - right)
-    return torch.where((vertex >= t0) & (vertex <= t2), vertex, t1)
-
-
-def _closest(t: Tensor, excess: Tensor) -> Tensor:
-    """The first of the positions `(B, S)` with the smallest excess in absolute value, shape `(B,)`."""
-    gap = torch.where(torch.isnan(excess), torch.inf, excess.abs())
-    return t.gather(1, gap.argmin(1, keepdim=True)).squeeze(1)
+    return grid.gather(1, place).squeeze(1), smallest, torch.where((vertex >= t0) & (vertex <= t2), vertex, t1)

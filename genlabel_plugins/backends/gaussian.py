@@ -9,13 +9,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins.backends.gaussian_components import Components, mixtures, single_gaussians
-from genlabel_plugins.backends.whitening import (
-    factorise,
-    whitened_squares,
-    whitening,
-    whitening_blocks,
-    with_ones,
-)
+from genlabel_plugins.backends.whitening import factorise, whitened_segment, whitened_squares, whitening
 from genlabel_plugins.density import Density
 from genlabel_plugins.moments import constant_features
 from genlabel_plugins.segments import LogRatio, mixture_log_ratio, segment_ends
@@ -132,8 +126,11 @@ class GaussianMixture(Density):
         component = pair[..., None]  # (2, B, M)
         if n_components > 1:
             component = component * n_components + torch.arange(n_components, device=x.device)
-        along = self._whitened_segment if self.covariance_type == "full" else self._quadratic_segment
-        exponent = along(rows, component, partner)
+        if self.covariance_type == "full":
+            square = whitened_segment(rows, self.whiten_.to(rows), self.log_norm_.numel(), component, partner)
+            exponent = square * square.new_tensor([-0.5, -0.5, 0.5]).view(3, 1, 1, 1)
+        else:
+            exponent = self._quadratic_segment(rows, component, partner)
         exponent[:2] += self.log_norm_.flatten()[component]
         return mixture_log_ratio(exponent)
 
@@ -152,22 +149,8 @@ class GaussianMixture(Density):
         transform = self.transform_.to(x)
         return x @ transform if transform.ndim == 2 else x * transform
 
-    def _whitened_segment(self, rows: Tensor, component: Tensor, partner: Tensor) -> Tensor:
-        """Exponents of components `(2, B, M)` at t = 0 and at t = 1, and their bulge between, `(3, 2, B, M)`."""
-        n_components = self.log_norm_.numel()
-        ends = torch.stack([partner, torch.arange(len(partner), device=partner.device)])  # (2, B)
-        place = (ends[:, None, :, None] * n_components + component).flatten()
-        squares = rows.new_zeros(3, *component.shape)
-        rows = with_ones(rows)
-        for block in whitening_blocks(self.whiten_.to(rows), n_components, rows.shape[1] - 1):
-            z = (rows[:, : block.shape[1]] @ block.T).view(len(rows) * n_components, -1)
-            z_j, z_i = z.index_select(0, place).view(2, *component.shape, -1)
-            squares += torch.stack([z_j, z_i, z_i - z_j]).square_().sum(-1)
-        squares[:2] *= -1
-        return squares.mul_(0.5)
-
     def _quadratic_segment(self, rows: Tensor, component: Tensor, partner: Tensor) -> Tensor:
-        """The same, where a covariance is diagonal in transformed coordinates."""
+        """Exponents of components `(2, B, M)` at t = 0 and at t = 1, and their bulge between, `(3, 2, B, M)`."""
         square, linear = self.quadratic_.T.to(rows)[component].chunk(2, dim=3)  # (2, B, M, D)
         z = self._transformed(rows)[:, None]  # (N, 1, D)
         z_i, z_j = z[: len(partner)], z[partner]

@@ -9,12 +9,14 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins.backends.tiles import CHUNK_ELEMENTS, MAX_BATCH, tile, tiles_per_chunk
-from genlabel_plugins.backends.whitening import factorise, whitened_squares, whitening
+from genlabel_plugins.backends.whitening import factorise, whitened_segment, whitened_squares, whitening, with_ones
 from genlabel_plugins.density import Density
 from genlabel_plugins.moments import class_moments, constant_features, feature_scale
+from genlabel_plugins.segments import LogRatio, MixtureLogRatio, lowest, segment_ends
 
 Bandwidth = Literal["scott", "silverman", "cv"]
 MAX_LEFT_OUT = 500
+MAX_SEGMENT_ELEMENTS = 2**24
 
 
 class KernelDensity(Density):
@@ -48,6 +50,7 @@ class KernelDensity(Density):
     whiten_: Tensor  # packed whitening of all classes, scaled to base 2
     row_score_: Tensor  # (n_tiles, width, 1+D), constant and coefficients of each row's score; -inf pads
     tile_class_: Tensor  # (n_tiles,)
+    class_tile_: Tensor  # (K, T), tiles of each class; -1 pads
     log_norm_: Tensor  # (K,)
 
     def __init__(self, *, bandwidth: Bandwidth | float = "scott", reg_covar: float = 1e-8) -> None:
@@ -58,11 +61,11 @@ class KernelDensity(Density):
             raise ValueError(f"reg_covar must not be negative, got {reg_covar}")
         self.bandwidth = bandwidth
         self.reg_covar = reg_covar
-        self._declare("bandwidth_", "whiten_", "row_score_", "tile_class_", "log_norm_")
+        self._declare("bandwidth_", "whiten_", "row_score_", "tile_class_", "class_tile_", "log_norm_")
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
         n_features = x.shape[1]
-        moments = class_moments(x, target, int(target.max()) + 1)
+        moments = class_moments(x.double(), target, int(target.max()) + 1)
         count = moments.class_count
         scale = feature_scale(moments, constant_features(x, self.offset_))
         unit = torch.outer(scale, scale)
@@ -104,16 +107,48 @@ class KernelDensity(Density):
             slope = 2 * torch.linalg.solve_triangular((cholesky[c] * spread[c]).T, z.T, upper=True).T
             row_score[own] = torch.cat([-(z.square().sum(1) + slope @ mean[c])[:, None], slope], 1)
         self.row_score_, self.tile_class_ = row_score, tiles.target
+        self.class_tile_ = tiles.of_class(len(mean))
+
+    def segment(self, x: Tensor, target: Tensor, partner: Tensor) -> LogRatio | None:
+        r"""Log-ratio :math:`\log p_{c_i} - \log p_{c_j}` along the segments from partners (at 0) to rows (at 1).
+
+        The score of a training row is linear on a segment, so that one product at the ends serves all positions.
+
+        Args:
+            x: Rows, shape `(N, *)`, of which the first B have a partner.
+            target: Classes of the rows, shape `(N,)`.
+            partner: Row at the other end, shape `(B,)`.
+
+        Returns:
+            The log-ratio, or None where the scores of all training rows would not fit in memory.
+        """
+        n_tiles, width = self.row_score_.shape[:2]
+        if len(x) * n_tiles * width > MAX_SEGMENT_ELEMENTS:
+            return None
+        rows, pair = segment_ends(self, x, target, partner)
+        n_classes = len(self.log_norm_)
+        square = whitened_segment(rows, self.whiten_.to(rows), n_classes, pair[..., None], partner)  # (3, 2, B, 1)
+        score = with_ones(rows.to(self.row_score_)) @ self.row_score_.flatten(0, 1).T
+        tiles = self.class_tile_[pair]  # (2, B, T)
+        ends = torch.stack([partner, torch.arange(len(partner), device=partner.device)])
+        place = ends[:, None, :, None] * n_tiles + tiles.clamp(min=0)  # (2, 2, B, T)
+        scores = score.view(-1, width).index_select(0, place.flatten()).view(*place.shape, width)
+        scores.clamp_(min=lowest(scores))
+        if tiles.shape[2] > 1:
+            scores.masked_fill_((tiles < 0)[..., None], lowest(scores))
+        scores = scores.flatten(3)
+        scores += ((self.log_norm_ / math.log(2))[pair, None] - square[:2]).to(scores)
+        return MixtureLogRatio(scores[0], scores[1], square[2].to(scores), torch.empty_like(scores[0]))
 
     def _log_prob(self, x: Tensor) -> Tensor:
         if len(x) > MAX_BATCH:
             return torch.cat([self._log_prob(rows) for rows in x.split(MAX_BATCH)])
         width = self.row_score_.shape[1]
-        query = torch.cat([x.new_ones(len(x), 1), x], 1)
-        sums = []
-        for chunk in self.row_score_.split(tiles_per_chunk(len(x), width)):
-            score = query @ chunk.flatten(0, 1).T
-            sums.append(log2_sum_exp2_(score.view(len(x), -1, width)))  # (B, tiles in chunk)
+        query = with_ones(x)
+        sums = [  # each product is freed before the next
+            log2_sum_exp2_((query @ chunk.flatten(0, 1).T).view(len(x), -1, width))
+            for chunk in self.row_score_.split(tiles_per_chunk(len(x), width))
+        ]  # (B, tiles in chunk)
         log2_sum = self._sum_tiles(torch.cat(sums, 1)) - whitened_squares(x, self.whiten_, len(self.log_norm_))
         return torch.add(self.log_norm_, log2_sum, alpha=math.log(2))
 

@@ -25,6 +25,13 @@ class Tiles(NamedTuple):
     row: Tensor
     target: Tensor
 
+    def of_class(self, n_classes: int) -> Tensor:
+        """Tiles of each class, shape `(K, T)`; -1 pads."""
+        count = self.target.bincount(minlength=n_classes)
+        rank = torch.arange(int(count.max()), device=count.device)
+        first = count.cumsum(0) - count
+        return torch.where(rank < count[:, None], first[:, None] + rank, -1)
+
 
 def tile(target: Tensor) -> Tiles:
     """Cut classes into tiles of the width that wastes least on padding, `(N,)` compact targets.

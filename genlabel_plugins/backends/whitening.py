@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import reduce
 from itertools import pairwise
 
 import torch
 from torch import Tensor
+
+MAX_BLOCKS = 12
 
 
 def whitening(cholesky: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
@@ -20,7 +23,7 @@ def whitening(cholesky: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     identity = torch.eye(len(scale)).to(cholesky)
     inverse = torch.linalg.solve_triangular(cholesky, identity, upper=False)
     rows = torch.cat([-(inverse @ mean[:, :, None]), inverse / scale], 2)  # (K, D, 1+D)
-    return torch.cat([rows[:, start:stop, : stop + 1].flatten() for start, stop in _blocks(len(scale))])
+    return torch.cat([rows[:, start:stop, : stop + 1].flatten() for start, stop in _blocks(len(mean), len(scale))])
 
 
 def whitened_squares(x: Tensor, whiten: Tensor, n_classes: int) -> Tensor:
@@ -29,11 +32,35 @@ def whitened_squares(x: Tensor, whiten: Tensor, n_classes: int) -> Tensor:
     The batch is the last dimension of the products, so that squares are summed over whole vectors of it.
     """
     rows = with_ones(x).T  # (1+D, B)
-    square = x.new_zeros(n_classes, len(x))
+    squares = [
+        (block @ rows[: block.shape[1]]).square_().view(n_classes, -1, len(x)).sum(1)
+        for block in whitening_blocks(whiten, n_classes, x.shape[1])
+    ]
+    return reduce(torch.add, squares).T
+
+
+def whitened_segment(x: Tensor, whiten: Tensor, n_classes: int, component: Tensor, partner: Tensor) -> Tensor:
+    """Squared distances at both ends of segments from partners to rows, and squared lengths.
+
+    Args:
+        x: Rows, shape `(N, D)`, of which the first B have a partner.
+        whiten: Packed whitenings.
+        n_classes: Number of whitenings K.
+        component: Whitenings by which each segment is measured, shape `(2, B, M)`.
+        partner: Row at the other end, shape `(B,)`.
+
+    Returns:
+        Squares at the partner, at the row, and of their difference, shape `(3, 2, B, M)`.
+    """
+    ends = torch.stack([partner, torch.arange(len(partner), device=partner.device)])  # (2, B)
+    place = (ends[:, None, :, None] * n_classes + component).flatten()
+    squares = x.new_zeros(3, *component.shape)
+    rows = with_ones(x)
     for block in whitening_blocks(whiten, n_classes, x.shape[1]):
-        z = block @ rows[: block.shape[1]]  # (K * coordinates, B)
-        square += z.square_().view(n_classes, -1, len(x)).sum(1)
-    return square.T
+        z = (rows[:, : block.shape[1]] @ block.T).view(len(rows) * n_classes, -1)
+        z_j, z_i = z.index_select(0, place).view(2, *component.shape, -1)
+        squares += torch.stack([z_j, z_i, z_i - z_j]).square_().sum(-1)
+    return squares
 
 
 def whitening_blocks(whiten: Tensor, n_classes: int, n_features: int) -> Iterator[Tensor]:
@@ -43,7 +70,7 @@ def whitening_blocks(whiten: Tensor, n_classes: int, n_features: int) -> Iterato
     half of the product in many dimensions.
     """
     used = 0
-    for start, stop in _blocks(n_features):
+    for start, stop in _blocks(n_classes, n_features):
         n_whitened = n_classes * (stop - start)
         yield whiten[used : used + n_whitened * (stop + 1)].view(n_whitened, stop + 1)
         used += n_whitened * (stop + 1)
@@ -66,8 +93,11 @@ def factorise(covariance: Tensor) -> Tensor:
     return cholesky  # type: ignore[no-any-return]
 
 
-def _blocks(n_features: int) -> list[tuple[int, int]]:
-    """Ranges of whitened coordinates that are scored together; more blocks save more, and cost a call each."""
-    n_blocks = 1 if n_features < 96 else 2 if n_features < 256 else 8
+def _blocks(n_classes: int, n_features: int) -> list[tuple[int, int]]:
+    """Ranges of whitened coordinates that are scored together.
+
+    More blocks save more of the product and stay in cache with many classes; each costs a call.
+    """
+    n_blocks = min(n_features, MAX_BLOCKS, max(1, n_features // 32, n_classes * n_features // 4096))
     edges = [round(i * n_features / n_blocks) for i in range(n_blocks + 1)]
     return list(pairwise(edges))
