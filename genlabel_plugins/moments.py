@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-CHUNK_ROWS = 65_536  # a chunk of 64 features in float32 stays within a last-level cache
+CHUNK_ROWS = 16_384  # a chunk of 64 features in float32 stays in cache
 
 
 class ClassMoments(NamedTuple):
@@ -25,10 +26,10 @@ class ClassMoments(NamedTuple):
 
 
 def class_moments(x: Tensor, target: Tensor, n_classes: int, *, diagonal: bool = False) -> ClassMoments:
-    """Count, mean and scatter of each class, by Chan's merge of centred chunks.
+    """Count, mean and scatter of each class, by Chan's merge of centred blocks of its rows.
 
-    Each block of a class in a chunk is centred on its own mean, so that its product may run in the dtype of
-    `x`; only the merged state is float64. Rows far from zero lose nothing.
+    A block is centred on its own mean, so that rows far from zero lose nothing. Products run in the dtype of `x`;
+    inverting a scatter magnifies their rounding, so densities give float64.
 
     Args:
         x: Rows, shape `(N, D)`.
@@ -44,28 +45,28 @@ def class_moments(x: Tensor, target: Tensor, n_classes: int, *, diagonal: bool =
     Reference:
         Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1982.
     """
-    n_features = x.shape[1]
-    shape = (n_features,) if diagonal else (n_features, n_features)
-    count = x.new_zeros(n_classes, dtype=torch.float64)
-    mean = x.new_zeros((n_classes, n_features), dtype=torch.float64)
-    scatter = x.new_zeros((n_classes, *shape), dtype=torch.float64)
-    for rows, labels in zip(x.split(CHUNK_ROWS), target.split(CHUNK_ROWS), strict=True):
-        order = labels.argsort()
-        sizes = torch.bincount(labels, minlength=n_classes).tolist()
-        for c, block in enumerate(rows[order].split(sizes)):
-            n = len(block)
-            if not n:
-                continue
-            block_mean = block.mean(0)
-            centred = block - block_mean
-            within = centred.square().sum(0) if diagonal else centred.T @ centred
-            shift = block_mean.double() - mean[c]
-            between = shift.square() if diagonal else torch.outer(shift, shift)
-            total = count[c] + n
-            scatter[c] += within + between * (count[c] * n / total)
-            mean[c] += shift * (n / total)
-            count[c] = total
-    return ClassMoments(count, mean, scatter)
+    count = torch.bincount(target, minlength=n_classes)
+    classes = [
+        reduce(_merge, (_moments(x.index_select(0, chunk), diagonal) for chunk in rows.split(CHUNK_ROWS)))
+        for rows in target.argsort().split(count.tolist())
+    ]
+    _, mean, scatter = zip(*classes, strict=True)
+    return ClassMoments(count.double(), torch.stack(mean), torch.stack(scatter))
+
+
+def _moments(block: Tensor, diagonal: bool) -> tuple[int, Tensor, Tensor]:
+    """Count, mean `(D,)` and scatter of the rows of a block, which is overwritten; all zero of none."""
+    mean = block.sum(0) / max(len(block), 1)
+    block -= mean
+    scatter = block.square_().sum(0) if diagonal else block.T @ block
+    return len(block), mean.double(), scatter.double()
+
+
+def _merge(a: tuple[int, Tensor, Tensor], b: tuple[int, Tensor, Tensor]) -> tuple[int, Tensor, Tensor]:
+    """Moments of the rows of two blocks together."""
+    n, shift = a[0] + b[0], b[1] - a[1]
+    between = shift.square() if a[2].ndim == 1 else torch.outer(shift, shift)
+    return n, a[1] + shift * (b[0] / n), a[2] + b[2] + between * (a[0] * b[0] / n)
 
 
 def feature_scale(moments: ClassMoments, constant: Tensor, *, common: bool = False) -> Tensor:

@@ -156,14 +156,9 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 @lru_cache(maxsize=1)
 def _installed_entry_points() -> dict[str, EntryPoint]:
-    """A plug-in that cannot be listed, or whose name is taken, costs a warning and nothing else."""
-    try:
-        installed = entry_points(group=ENTRY_POINT_GROUP)
-    except Exception as error:  # an entry_points.txt that is no such file
-        warnings.warn(f"the entry points of the installed packages cannot be read: {error!r}", stacklevel=2)
-        return {}
+    """A plug-in whose name is taken costs a warning and nothing else."""
     found: dict[str, EntryPoint] = {}
-    for entry in installed:
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
         if entry.name in _BUILT_IN:
             warnings.warn(f"the plug-in {entry.value!r} is ignored: backend {entry.name!r} is built in", stacklevel=2)
         elif entry.name in found:

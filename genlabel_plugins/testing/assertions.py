@@ -15,7 +15,7 @@ from genlabel_plugins.relabeler import class_posterior
 Make = Callable[[], Density]
 
 LABEL_TOLERANCE = 1e-5  # of a posterior in float64, after arithmetic that rounds in another order
-AGREEMENT = 0.9  # share of equal decisions after training that draws other batches
+AGREEMENT = 0.75  # share of equal decisions after training that draws other batches
 
 
 def blobs(n_rows: int = 120, n_features: int = 2) -> tuple[Tensor, Tensor]:
@@ -64,10 +64,10 @@ def assert_same_label(log_prob: Tensor, expected: Tensor, where: str) -> None:
 def assert_equivariant(density: Density, log_prob: Tensor, expected: Tensor) -> None:
     """Equal posteriors, or from a trained backend mostly equal decisions."""
     if density.exact:
-        assert_same_label(log_prob, expected, "after a permutation")
+        assert_same_label(log_prob, expected, "of classes or rows in another order")
         return
     share = (log_prob.argmax(1) == expected.argmax(1)).double().mean()
-    assert share >= AGREEMENT, f"at least {AGREEMENT} of the decisions must stay after a permutation, got {share}"
+    assert share >= AGREEMENT, f"at least {AGREEMENT} of the decisions must stay in another order, got {share}"
 
 
 def assert_raises(kind: type[Exception], function: Callable[..., Any], *args: Any, **options: Any) -> None:

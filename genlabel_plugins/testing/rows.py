@@ -12,7 +12,6 @@ from genlabel_plugins.testing.assertions import (
     assert_finite,
     assert_fits,
     assert_raises,
-    assert_same,
     assert_same_label,
     blobs,
     skip_unless,
@@ -62,9 +61,10 @@ def check_empty_class(make: Make) -> None:
     """A class without a row has density zero, and the others are what they were without it."""
     x, target = blobs()
     moved = torch.tensor([0, 2, 4])[target]
-    log_prob = make().fit(x, moved, n_classes=6).log_prob(x)
+    density = make().fit(x, moved, n_classes=6)
+    log_prob = density.log_prob(x)
     assert bool((log_prob[:, [1, 3, 5]] == -torch.inf).all()), "a class without a row must have -inf"
-    assert_same(log_prob[:, [0, 2, 4]], make().fit(x, target).log_prob(x), "beside empty classes")
+    assert_equivariant(density, log_prob[:, [0, 2, 4]], make().fit(x, target).log_prob(x))
 
 
 def check_fit_refuses_what_is_not_finite(make: Make) -> None:
@@ -114,7 +114,7 @@ def check_one_two_and_a_thousand_classes(make: Make) -> None:
     """The number of classes does not matter."""
     generator = torch.Generator().manual_seed(0)
     for n_classes in (1, 2, 1000):
-        target = torch.arange(n_classes).repeat(4)
+        target = torch.arange(n_classes).repeat(4 if n_classes < 4 else 2)
         x = torch.randn(len(target), 2, generator=generator) + target[:, None]
         log_prob = make().fit(x, target).log_prob(x[:4])
         assert log_prob.shape == (4, n_classes), f"shape must be (4, {n_classes}), got {tuple(log_prob.shape)}"

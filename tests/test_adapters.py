@@ -1,0 +1,232 @@
+"""PerClass and FromClassifier against what they lift; accuracy and temperature against scikit-learn."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import gamma as scipy_gamma
+from sklearn.datasets import load_iris
+from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
+from sklearn.mixture import GaussianMixture as SklearnMixture
+from sklearn.model_selection import StratifiedKFold
+from sklearn.neighbors import KernelDensity
+from torch import nn
+from torch.distributions import Gamma, Independent, MultivariateNormal, Normal
+from torch.nn.functional import cross_entropy
+
+from genlabel_plugins import GenLabel, make_backend
+from genlabel_plugins.from_classifier import FromClassifier
+from genlabel_plugins.per_class import PerClass
+
+IRIS = load_iris()
+X, TARGET = torch.as_tensor(IRIS.data), torch.as_tensor(IRIS.target)
+
+
+def _normal(rows):
+    centred = rows - rows.mean(0)
+    return MultivariateNormal(rows.mean(0), centred.T @ centred / len(rows))
+
+
+def test_a_torch_distribution_is_lifted_to_the_gaussian_backend():
+    lifted = PerClass(_normal).fit(X, TARGET)
+    assert torch.allclose(lifted.log_prob(X), make_backend("gm", reg_covar=0.0).fit(X, TARGET).log_prob(X), atol=1e-8)
+
+
+def test_a_subclass_defines_one_class():
+    class Gaussian(PerClass):
+        def fit_class(self, x):
+            return _normal(x)
+
+    assert torch.equal(Gaussian().fit(X, TARGET).log_prob(X), PerClass(_normal).fit(X, TARGET).log_prob(X))
+
+
+@pytest.mark.parametrize("estimator", [KernelDensity(bandwidth=0.5), SklearnMixture(2, random_state=0)])
+def test_a_scikit_learn_estimator_is_copied_for_each_class(estimator):
+    lifted = PerClass(estimator).fit(X, TARGET)
+    expected = [estimator.__class__(**estimator.get_params()).fit(X[c == TARGET]).score_samples(X) for c in range(3)]
+    if "random_state" not in estimator.get_params():
+        np.testing.assert_allclose(lifted.log_prob(X), np.stack(expected, 1))
+    assert not hasattr(estimator, "tree_")
+    assert not hasattr(estimator, "means_")
+    assert (lifted.log_prob(X).argmax(1) == TARGET).double().mean() > 0.9
+
+
+def test_rows_arrive_as_they_are_and_outside_the_support_density_is_zero():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.rand(60, 1, generator=generator, dtype=torch.float64) + 0.1
+    target = torch.arange(60) % 2
+    lifted = PerClass(lambda rows: Independent(Gamma(rows.mean(0) + 1, rows.new_ones(1)), 1)).fit(x, target)
+    log_prob = lifted.log_prob(torch.tensor([[0.5], [-1.0], [torch.nan]], dtype=torch.float64))
+    expected = scipy_gamma(float(x[target == 0].mean()) + 1).logpdf(0.5)
+    np.testing.assert_allclose(log_prob[0, 0], expected)
+    assert (log_prob[1] == -torch.inf).all()
+    assert log_prob[2].isnan().all()
+
+
+class Learnt(nn.Module):
+    """A module with a parameter, one class."""
+
+    def fit(self, x):
+        self.mean = nn.Parameter(x.mean(0))
+        return self
+
+    def log_prob(self, x):
+        return Normal(self.mean, 1.0).log_prob(x).sum(1)
+
+
+def test_modules_become_submodules_without_gradient():
+    lifted = PerClass(Learnt()).fit(X, TARGET)
+    assert len(list(lifted.parameters())) == 3
+    assert not any(parameter.requires_grad for parameter in lifted.parameters())
+    assert not lifted.log_prob(X).requires_grad
+    assert torch.allclose(list(lifted.parameters())[1], X[TARGET == 1].mean(0))
+
+
+@pytest.mark.parametrize("density", [_normal, Learnt(), SklearnMixture(2)])
+def test_densities_follow_dtype_state_dict_and_copy(density):
+    lifted = PerClass(density).fit(X, TARGET)
+    fresh = PerClass(density)
+    fresh.load_state_dict(lifted.state_dict())
+    assert torch.equal(fresh.log_prob(X), lifted.log_prob(X))
+    assert torch.equal(copy.deepcopy(lifted).log_prob(X), lifted.log_prob(X))
+    single = fresh.float().log_prob(X.float())
+    assert single.dtype == torch.float32
+    assert torch.allclose(single.double(), lifted.log_prob(X), rtol=1e-2, atol=1e-2)
+
+
+def test_a_density_of_single_features_is_refused_with_the_remedy():
+    lifted = PerClass(lambda rows: Normal(rows.mean(0), rows.std(0))).fit(X, TARGET)
+    with pytest.raises(ValueError, match=r"must have shape \(150,\), got \(150, 4\); wrap .* Independent"):
+        lifted.log_prob(X)
+
+
+def test_per_class_needs_a_density():
+    with pytest.raises(NotImplementedError, match="PerClass must define fit_class or be given a density"):
+        PerClass().fit(X, TARGET)
+
+
+@pytest.mark.parametrize("fitted", [True, False])
+def test_a_relabeler_from_a_classifier_has_its_posterior(fitted):
+    teacher = LogisticRegression(max_iter=1000)
+    if fitted:
+        teacher.fit(X, TARGET)
+    genlabel = GenLabel(FromClassifier(teacher)).fit(X, TARGET)
+    expected = LogisticRegression(max_iter=1000).fit(X, TARGET).predict_proba(X)
+    np.testing.assert_allclose(genlabel.posterior(X), expected, atol=1e-12)
+    assert hasattr(teacher, "coef_") is fitted
+
+
+def test_a_fitted_classifier_serves_without_fit():
+    teacher = FromClassifier(LogisticRegression(max_iter=1000).fit(X, TARGET))
+    assert teacher.log_prob(X).shape == (150, 3)
+    with pytest.raises(NotFittedError, match="unfitted classifier"):
+        FromClassifier(LogisticRegression()).log_prob(X)
+    with pytest.raises(TypeError, match="predict_proba"):
+        FromClassifier(3)
+
+
+def test_a_class_that_the_teacher_never_saw_has_no_posterior():
+    teacher = FromClassifier(LogisticRegression(max_iter=1000).fit(X[50:], TARGET[50:])).fit(X, TARGET)
+    assert (teacher.log_prob(X)[:, 0] == -torch.inf).all()
+    assert torch.isfinite(teacher.log_prob(X)[:, 1:]).all()
+
+
+class Counting(nn.Module):
+    """A torch classifier that counts its calls and drops out in training mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.drop, self.calls = nn.Linear(4, 3), nn.Dropout(), 0
+
+    def forward(self, x):
+        self.calls += 1
+        return self.linear(self.drop(x))
+
+
+def test_a_torch_teacher_stays_in_eval_mode_and_is_called_once_a_batch():
+    network = Counting()
+    genlabel = GenLabel(FromClassifier(network)).train()
+    x = X.float()
+    first = genlabel.log_prob(x)
+    assert not network.training
+    assert not first.requires_grad
+    assert torch.equal(genlabel.log_prob(x), first)
+    assert network.calls == 1
+    assert torch.allclose(first, network.linear(x).log_softmax(1))
+    x += 1  # changed in place: another batch
+    assert not torch.equal(genlabel.log_prob(x), first)
+    genlabel.log_prob(x.clone())
+    assert network.calls == 3
+    with torch.inference_mode():
+        genlabel.log_prob(x * 1)
+    assert pickle.loads(pickle.dumps(genlabel)).log_prob(x).shape == (150, 3)
+    assert copy.deepcopy(genlabel).log_prob(x).shape == (150, 3)
+
+
+def test_rows_with_nan_keep_their_label_under_a_scikit_learn_teacher():
+    genlabel = GenLabel(FromClassifier(LogisticRegression(max_iter=1000))).fit(X, TARGET)
+    x = X[:3].clone()
+    x[1] = torch.nan
+    y_mix = torch.full((3, 3), 1 / 3, dtype=torch.float64)
+    assert torch.equal(genlabel.relabel(x, y_mix)[1], y_mix[1])
+    assert genlabel.n_fallback_ == 1
+
+
+def _held_out_log_joint():
+    """Slow loop over the folds with scikit-learn's mixtures of one Gaussian."""
+    seed = int(torch.randint(2**31, (), generator=torch.Generator().manual_seed(0)))
+    score = np.zeros((150, 3))
+    for train, test in StratifiedKFold(5, shuffle=True, random_state=seed).split(X, TARGET):
+        for c in range(3):
+            rows = X[train][TARGET[train] == c]
+            score[test, c] = SklearnMixture(reg_covar=0.0).fit(rows).score_samples(X[test])
+    return score
+
+
+def test_held_out_accuracy_equals_a_slow_loop():
+    expected = (_held_out_log_joint().argmax(1) == TARGET.numpy()).mean()
+    density = make_backend("gm", reg_covar=0.0)
+    assert density.classifier_accuracy(X, TARGET) == pytest.approx(expected)
+    assert GenLabel(density).classifier_accuracy(X, TARGET) == pytest.approx(expected)
+
+
+def test_held_out_accuracy_does_not_believe_a_density_that_remembers_its_rows():
+    x = torch.randn(200, 3, generator=torch.Generator().manual_seed(0))
+    target = torch.arange(200) % 2  # pure chance
+    density = make_backend("nn").fit(x, target)
+    assert density.classifier_accuracy(x, target, n_folds=None) == 1
+    assert density.classifier_accuracy(x, target) < 0.65
+
+
+def test_scoring_as_it_is_leaves_the_fit_alone_and_needs_one():
+    density = make_backend("gm").fit(X[::2], TARGET[::2])
+    before = density.log_prob(X)
+    density.classifier_accuracy(X, TARGET)
+    assert torch.equal(density.log_prob(X), before)
+    expected = (before[1::2].argmax(1) == TARGET[1::2]).double().mean()
+    assert density.classifier_accuracy(X[1::2], TARGET[1::2], n_folds=None) == pytest.approx(float(expected))
+    with pytest.raises(ValueError, match="n_folds must be None or at least 2, got 1"):
+        density.classifier_accuracy(X, TARGET, n_folds=1)
+
+
+def test_temperature_minimises_the_held_out_log_loss():
+    genlabel = GenLabel(make_backend("gm", reg_covar=0.0)).fit(X, TARGET).calibrate(X, TARGET)
+    score = torch.as_tensor(_held_out_log_joint())
+    choices = torch.logspace(-1, 2, 2000)
+    losses = torch.tensor([cross_entropy(score / t, TARGET) for t in choices])
+    assert genlabel.temperature == pytest.approx(float(choices[losses.argmin()]), rel=5e-3)
+
+
+def test_calibration_softens_an_overconfident_density():
+    x = X.float()[:, :2] + torch.randn(150, 2, generator=torch.Generator().manual_seed(0)) * 0.5
+    genlabel = GenLabel(make_backend("kde", bandwidth=0.05)).fit(x, TARGET)
+    assert genlabel.calibrate(x, TARGET).temperature > 2
+
+
+def test_calibration_without_a_finite_density_is_refused():
+    genlabel = GenLabel("gm").fit(X[:100], TARGET[:100], n_classes=3)
+    with pytest.raises(ValueError, match="calibration needs rows whose class has a finite density"):
+        genlabel.calibrate(X[100:], TARGET[100:], n_folds=None)

@@ -1,0 +1,94 @@
+"""Every backend that is registered keeps the contract, the moment it is registered."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch.distributions import Independent, Laplace
+
+from genlabel_plugins import list_backends, make_backend
+from genlabel_plugins.backends.gaussian import GaussianMixture
+from genlabel_plugins.per_class import PerClass
+from genlabel_plugins.testing import check_relabeler, relabeler_checks
+
+CHEAP = {
+    "flow": {"max_epochs": 3, "n_layers": 1, "hidden_features": 8},
+    "gan": {
+        "latent_dim": 1,
+        "max_epochs": 20,
+        "learning_rate": 1e-2,
+        "hidden_features": (16,),
+        "n_restarts": 32,
+        "n_steps": 3,
+    },
+    "vae": {"max_epochs": 5, "hidden_features": 8, "n_samples": 8},
+}
+VARIANTS = {
+    "gm tied": partial(GaussianMixture, covariance_type="tied"),
+    "gm diag": partial(GaussianMixture, covariance_type="diag"),
+    "gm spherical": partial(GaussianMixture, covariance_type="spherical"),
+    "gm ledoit_wolf": partial(GaussianMixture, shrinkage="ledoit_wolf"),
+    "PerClass": partial(PerClass, lambda rows: Independent(Laplace(rows.median(0).values, _spread(rows)), 1)),
+}
+
+
+@pytest.mark.parametrize("check", relabeler_checks(), ids=lambda check: check.__name__)
+@pytest.mark.parametrize("name", list_backends())
+def test_every_backend_keeps_the_contract(name, check):
+    check(partial(make_backend, name, **CHEAP.get(name, {})))
+
+
+@pytest.mark.parametrize("check", relabeler_checks(), ids=lambda check: check.__name__)
+@pytest.mark.parametrize("make", VARIANTS.values(), ids=VARIANTS)
+def test_variants_keep_the_contract(make, check):
+    check(make)
+
+
+class Forgetful(GaussianMixture):
+    """Breaks the contract: its second fit is another than its first."""
+
+    def _fit(self, x, target, generator):
+        super()._fit(x + (0.0 if self.log_norm_ is None else 1.0), target, generator)
+
+
+class Noisy(GaussianMixture):
+    """Breaks the contract: draws from the global generator."""
+
+    def _log_prob(self, x):
+        return super()._log_prob(x) + torch.rand(())
+
+
+class Unnormalised(GaussianMixture):
+    """Breaks its claim to integrate to one."""
+
+    def _log_prob(self, x):
+        return super()._log_prob(x) + 1
+
+
+class Careless(GaussianMixture):
+    """Breaks the contract: has an opinion on rows with NaN."""
+
+    def _log_prob(self, x):
+        return super()._log_prob(x.nan_to_num(0.0))
+
+
+@pytest.mark.parametrize(
+    ("broken", "check"),
+    [
+        (Forgetful, "check_refit_equals_fit"),
+        (Noisy, "check_deterministic"),
+        (Unnormalised, "check_integrates_to_one"),
+        (Careless, "check_row_without_a_density_keeps_its_label"),
+    ],
+)
+def test_a_broken_backend_is_named_by_the_check_it_breaks(broken, check):
+    with pytest.raises(AssertionError) as error:
+        check_relabeler(broken)
+    assert check in error.value.__notes__[0]
+
+
+def _spread(rows):
+    """Mean absolute deviation with a floor, so that one row or a constant feature is no fault."""
+    spread = (rows - rows.median(0).values).abs().mean(0)
+    unit = spread.max().clamp(min=1e-12 * (1 + rows.abs().max()))
+    return spread.clamp(min=float(1e-3 * unit))

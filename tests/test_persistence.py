@@ -1,0 +1,204 @@
+"""Save and load without pickle: what comes back, and what is refused."""
+
+import json
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from sklearn.exceptions import NotFittedError
+from sklearn.mixture import GaussianMixture as SklearnMixture
+from test_contract import CHEAP
+
+from genlabel_plugins import Density, GenLabel, RunningGaussian, list_backends, make_backend
+from genlabel_plugins.backends.gaussian import GaussianMixture
+from genlabel_plugins.per_class import PerClass
+from genlabel_plugins.testing.assertions import blobs
+
+
+@pytest.mark.parametrize("name", list_backends())
+def test_every_backend_comes_back_as_it_was(name, tmp_path):
+    x, target = blobs()
+    density = make_backend(name, **CHEAP.get(name, {})).fit(x.float(), target, n_classes=4)
+    density.save(tmp_path / "density.safetensors")
+    loaded = Density.load(tmp_path / "density.safetensors")
+    assert type(loaded) is type(density)
+    assert torch.equal(loaded.log_prob(x), density.log_prob(x))
+    assert not any(parameter.requires_grad for parameter in loaded.parameters())
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"gamma": 0.25, "priors": "empirical", "top_k": 2, "temperature": 3.0},
+        {"priors": torch.tensor([1.0, 2.0, 3.0]), "gamma": np.float64(0.5)},
+        {"priors": (1, 2, 3), "top_k": np.int64(2), "gamma": torch.tensor(0.5)},
+    ],
+)
+def test_a_relabeler_comes_back_as_it_was(options, tmp_path):
+    x, target = blobs()
+    genlabel = GenLabel(make_backend("gm", covariance_type="tied", reg_covar=1e-3), **options).fit(x, target)
+    genlabel.save(tmp_path / "genlabel.safetensors")
+    loaded = GenLabel.load(tmp_path / "genlabel.safetensors")
+    y_mix = torch.full((len(x), 3), 1 / 3, dtype=torch.float64)
+    assert torch.allclose(loaded.relabel(x * 2, y_mix), genlabel.relabel(x * 2, y_mix), rtol=0, atol=1e-15)
+    assert loaded.density.covariance_type == "tied"
+    assert loaded.density.reg_covar == 1e-3
+
+
+def test_a_calibrated_temperature_is_saved(tmp_path):
+    x, target = blobs()
+    genlabel = GenLabel("gm").fit(x, target).calibrate(x, target)
+    genlabel.save(tmp_path / "file")
+    assert GenLabel.load(tmp_path / "file").temperature == genlabel.temperature
+
+
+def test_load_says_what_the_file_holds(tmp_path):
+    make_backend("gm").fit(*blobs()).save(tmp_path / "file")
+    assert isinstance(GaussianMixture.load(tmp_path / "file"), GaussianMixture)
+    with pytest.raises(ValueError, match="holds a GaussianMixture, not a GenLabel"):
+        GenLabel.load(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (PerClass(SklearnMixture()), "PerClass is not registered"),
+        (GenLabel("gm", gamma=torch.rand(120)), "GenLabel cannot be saved: gamma must be a JSON value, got Tensor"),
+        (GenLabel(RunningGaussian(3)), "only a Density can be saved, got RunningGaussian"),
+    ],
+)
+def test_what_cannot_be_saved_is_refused(model, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        model.fit(*blobs()).save(tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+
+
+def test_an_unfitted_density_is_refused(tmp_path):
+    with pytest.raises(NotFittedError):
+        GenLabel("gm").save(tmp_path / "file")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    GenLabel("gm").fit(*blobs()).save(tmp_path / "file")
+    return tmp_path / "file"
+
+
+def _rewrite(path, edit_header=None, edit_tensors=None, digest=False):
+    """Write the file again with other content; with `digest`, as an attacker would who knows the format."""
+    from genlabel_plugins import persistence
+
+    with safe_open(path, framework="pt") as file:
+        header = json.loads(file.metadata()["genlabel_plugins"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    if edit_header:
+        edit_header(header)
+    if edit_tensors:
+        edit_tensors(tensors)
+    if digest:
+        header.pop("sha256")
+        header["sha256"] = persistence._digest(header, tensors)
+    save_file(tensors, path, {"genlabel_plugins": json.dumps(header)})
+
+
+class Exploit:
+    """A pickle that would run code."""
+
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was loaded",))
+
+
+def _truncate(path, n_bytes):
+    path.write_bytes(path.read_bytes()[:n_bytes])
+
+
+FOREIGN = {
+    "empty": lambda path: path.write_bytes(b""),
+    "truncated header": partial(_truncate, n_bytes=20),
+    "truncated tensors": partial(_truncate, n_bytes=-9),
+    "text": lambda path: path.write_text("hello " * 100),
+    "pickle": lambda path: path.write_bytes(pickle.dumps(Exploit())),
+    "torch.save": lambda path: torch.save(Exploit(), path),
+    "huge header": lambda path: path.write_bytes((2**62).to_bytes(8, "little") + b"{" * 100),
+    "other safetensors": lambda path: save_file({"a": torch.zeros(2)}, path),
+    "metadata no JSON": lambda path: save_file({"a": torch.zeros(2)}, path, {"genlabel_plugins": "{"}),
+    "metadata a list": lambda path: save_file({"a": torch.zeros(2)}, path, {"genlabel_plugins": "[1]"}),
+    "metadata deep": lambda path: save_file({"a": torch.zeros(2)}, path, {"genlabel_plugins": "[" * 200_000}),
+}
+
+
+@pytest.mark.parametrize("spoil", FOREIGN.values(), ids=FOREIGN)
+def test_foreign_and_damaged_files_are_refused(spoil, saved):
+    spoil(saved)
+    with pytest.raises(ValueError, match="is no file of genlabel_plugins") as error:
+        GenLabel.load(saved)
+    assert "\n" not in str(error.value)
+
+
+def test_another_version_is_refused(saved):
+    _rewrite(saved, lambda header: header.update(version=2))
+    with pytest.raises(ValueError, match="must have format version 1, got 2"):
+        GenLabel.load(saved)
+
+
+def _set_gamma(header):
+    header["relabeler"]["gamma"] = 0.1
+
+
+def _move(tensors):
+    tensors["offset_"] += 1
+
+
+def _add(tensors):
+    tensors["more"] = torch.zeros(1)
+
+
+@pytest.mark.parametrize("edits", [{"edit_header": _set_gamma}, {"edit_tensors": _move}, {"edit_tensors": _add}])
+def test_altered_content_is_refused(edits, saved):
+    _rewrite(saved, **edits)
+    with pytest.raises(ValueError, match="was altered after it was saved"):
+        GenLabel.load(saved)
+
+
+HEADERS = {
+    "unknown backend": lambda header: header.update(backend="os:system"),
+    "no backend": lambda header: header.update(backend=None),
+    "unknown argument": lambda header: header["arguments"].update(command="rm"),
+    "argument out of range": lambda header: header["arguments"].update(reg_covar=-1),
+    "no arguments": lambda header: header.pop("arguments"),
+    "another covariance": lambda header: header["arguments"].update(covariance_type="diag"),
+    "relabeler option": lambda header: header["relabeler"].update(gamma=7),
+    "relabeler no mapping": lambda header: header.update(relabeler=[1]),
+}
+TENSORS = {
+    "another tensor": _add,
+    "missing tensor": lambda tensors: tensors.pop("whiten_"),
+    "another shape": lambda tensors: tensors.update(offset_=torch.zeros(7)),
+    "another dtype": lambda tensors: tensors.update(whiten_=torch.zeros(3, dtype=torch.uint8)),
+}
+
+
+@pytest.mark.parametrize("edit", HEADERS.values(), ids=HEADERS)
+def test_a_malicious_header_is_refused_in_one_sentence(edit, saved):
+    _rewrite(saved, edit_header=edit, digest=True)
+    with pytest.raises(ValueError, match="file") as error:
+        GenLabel.load(saved)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("edit", TENSORS.values(), ids=TENSORS)
+def test_malicious_tensors_are_refused_in_one_sentence(edit, saved):
+    _rewrite(saved, edit_tensors=edit, digest=True)
+    with pytest.raises(ValueError, match="file") as error:
+        GenLabel.load(saved)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_a_missing_file(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        GenLabel.load(tmp_path / "nowhere")

@@ -1,0 +1,149 @@
+"""The three doors of the registry, the third with real installed packages."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from genlabel_plugins import Density, list_backends, make_backend, register_backend, unregister_backend
+from genlabel_plugins.registry import backend_name
+
+PLUGIN = """
+from genlabel_plugins.backends.gaussian import GaussianMixture
+
+class Mine(GaussianMixture):
+    pass
+"""
+
+
+@pytest.fixture
+def install(tmp_path):
+    """Install packages with entry points, each a module and its dist-info, and run code that sees them."""
+
+    def add(name, entries, source=PLUGIN):
+        (tmp_path / f"{name}.py").write_text(source)
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[genlabel_plugins.backends]\n{entries}\n")
+
+    def run(code, **environment):
+        paths = [str(tmp_path), *sys.path]
+        return subprocess.run(
+            [sys.executable, "-c", "import genlabel_plugins as g, sys\n" + textwrap.dedent(code)],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths)), **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    add.run = run
+    return add
+
+
+def test_an_installed_package_adds_a_backend_without_being_imported(install):
+    install("plugin_mine", "mine = plugin_mine:Mine")
+    run = install.run("""
+        print("mine" in g.list_backends(), "plugin_mine" in sys.modules)
+        import torch
+        density = g.make_backend("mine", covariance_type="tied").fit(torch.randn(9, 2), torch.arange(9) % 3)
+        print(type(density).__name__, g.GenLabel("mine").density.covariance_type)
+        density.save(sys.path[1] + "/mine.safetensors")
+        print(type(g.Density.load(sys.path[1] + "/mine.safetensors")).__module__)
+    """)
+    assert run.stdout.split() == ["True", "False", "Mine", "full", "plugin_mine"], run.stderr
+    assert not run.stderr
+
+
+def test_plugins_can_be_turned_off(install):
+    install("plugin_mine", "mine = plugin_mine:Mine")
+    run = install.run("print(g.list_backends())", GENLABEL_DISABLE_PLUGINS="1")
+    assert "gm" in run.stdout
+    assert "mine" not in run.stdout
+
+
+def test_a_taken_name_is_ignored_with_a_warning(install):
+    install("plugin_shadow", "gm = plugin_shadow:Mine")
+    install("plugin_one", "mine = plugin_one:Mine")
+    install("plugin_two", "mine = plugin_two:Mine")
+    run = install.run("print(*(type(g.make_backend(name)).__module__ for name in ('mine', 'gm')))")
+    mine, built_in = run.stdout.split()
+    ignored = {"plugin_one", "plugin_two"} - {mine}
+    assert built_in == "genlabel_plugins.backends.gaussian"
+    assert "the plug-in 'plugin_shadow:Mine' is ignored: backend 'gm' is built in" in run.stderr
+    assert f"the plug-in '{ignored.pop()}:Mine' is ignored: '{mine}:Mine' is backend 'mine'" in run.stderr
+
+
+def test_a_broken_package_fails_by_name_only_and_in_one_sentence(install):
+    install("broken_import", "one = broken_import:Mine", "import a_module_that_is_not_there")
+    install("broken_code", "two = broken_code:Mine", "raise RuntimeError('out of order')")
+    install(
+        "broken_name", "three = broken_name:Missing\nfour = not_there:Mine\nfive = broken_name:number", "number = 3"
+    )
+    run = install.run("""
+        print({"one", "two", "three", "four", "five"} <= set(g.list_backends()), type(g.make_backend("gm")).__name__)
+        for name in ("one", "two", "three", "four", "five"):
+            try:
+                g.make_backend(name)
+            except ImportError as error:
+                print(error)
+    """)
+    listed, *errors = run.stdout.splitlines()
+    assert listed == "True GaussianMixture", run.stderr
+    assert len(errors) == 5, run.stderr
+    for error, message in zip(
+        errors,
+        [
+            "backend 'one' of broken_import cannot be loaded from 'broken_import:Mine': ModuleNotFoundError",
+            "backend 'two' of broken_code cannot be loaded from 'broken_code:Mine': RuntimeError('out of order')",
+            "backend 'three' of broken_name cannot be loaded from 'broken_name:Missing': AttributeError",
+            "backend 'four' of broken_name cannot be loaded from 'not_there:Mine': ModuleNotFoundError",
+            "backend 'five' of broken_name must be callable, got 3",
+        ],
+        strict=True,
+    ):
+        assert error.startswith(message)
+
+
+def test_the_decorator_registers_and_refuses_a_taken_name():
+    @register_backend("mine")
+    class Mine(Density):
+        pass
+
+    try:
+        assert "mine" in list_backends()
+        assert isinstance(make_backend("mine"), Mine)
+        assert backend_name(Mine) == "mine"
+        with pytest.raises(ValueError, match="backend 'mine' is taken, choose a name other than"):
+            register_backend("mine")(dict)
+        with pytest.raises(ValueError, match="backend 'gm' is taken"):
+            register_backend("gm")(Mine)
+        assert register_backend("mine")(Mine) is Mine  # a notebook cell that ran again
+    finally:
+        unregister_backend("mine")
+    assert "mine" not in list_backends()
+    with pytest.raises(ValueError, match="'mine' was not registered"):
+        unregister_backend("mine")
+
+
+def test_an_unknown_name_lists_the_known():
+    with pytest.raises(ValueError, match=r"backend must be one of \['flow', 'gan', 'gm', .*got 'gmm'"):
+        make_backend("gmm")
+
+
+def test_an_object_passes_through_and_anything_else_is_refused():
+    density = make_backend("gm")
+    assert make_backend(density) is density
+    with pytest.raises(TypeError, match="parameters go with a backend's name, got"):
+        make_backend(density, reg_covar=0.1)
+    for wrong in (3, None, torch.zeros(2), Density):
+        with pytest.raises(TypeError, match="name or an object with fit and log_prob"):
+            make_backend(wrong)
+
+
+def test_the_name_of_a_class_that_is_not_registered():
+    with pytest.raises(ValueError, match=r"Density is not registered: put register_backend\(name\) above it"):
+        backend_name(Density)
