@@ -179,12 +179,12 @@ class IntrusionRates(NamedTuple):
     Attributes:
         overall: Share of all mixed samples, a scalar.
         rate: Share per pair of mixed classes, shape `(C, C)`, symmetric; NaN where no pair was drawn.
-        class_count: Mixed samples per pair of classes, shape `(C, C)`.
+        pair_count: Mixed samples per pair of classes, shape `(C, C)`.
     """
 
     overall: Tensor
     rate: Tensor
-    class_count: Tensor
+    pair_count: Tensor
 
 
 @torch.no_grad()

@@ -91,7 +91,7 @@ class Mixer(ABC):
             )
         with torch.no_grad():
             partner = draw_partner(x, target, self.pairing, self.generator)
-            lam = self._draw_lam(x, partner).to(_label_dtype(first))
+            lam = self._draw_lam(x, partner, _label_dtype(first))
         x_mix, lam = self.combine(x, target, partner, lam)
         target_j = target[partner]
         y_mix = torch.lerp(one_hot(target_j, self.n_classes, lam), one_hot(target, self.n_classes, lam), lam[:, None])
@@ -101,7 +101,7 @@ class Mixer(ABC):
     def combine(self, x: Inputs, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Inputs, Tensor]:
         """Mixed inputs and the `lam` that they really hold, `(B, *), (B,), (B,), (B,) -> (B, *), (B,)`."""
 
-    def _draw_lam(self, x: Inputs, partner: Tensor) -> Tensor:
+    def _draw_lam(self, x: Inputs, partner: Tensor, dtype: torch.dtype) -> Tensor:
         n_rows = len(partner)
         if callable(self.alpha):
             rows = flat_rows(x)
@@ -110,7 +110,7 @@ class Mixer(ABC):
             device = draw_device(partner.device, self.generator)
             alpha = torch.full((n_rows if self.per_sample else 1,), self.alpha, device=device)
             lam = draw_beta(alpha, self.generator)
-        return lam.expand(n_rows).to(partner.device, non_blocking=True)
+        return lam.to(partner.device, dtype, non_blocking=True).expand(n_rows)
 
     def __repr__(self) -> str:
         options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name != "generator")

@@ -68,12 +68,12 @@ def test_rates_are_symmetric_and_count_every_pair_once():
     x, target = blobs()
     rates = intrusion_rates(x, target, n_pairs=5000)
     assert torch.equal(rates.rate.nan_to_num(), rates.rate.T.nan_to_num())
-    assert int(rates.class_count.triu().sum()) == 5000
-    weighted = (rates.rate * rates.class_count).triu().sum() / 5000
+    assert int(rates.pair_count.triu().sum()) == 5000
+    weighted = (rates.rate * rates.pair_count).triu().sum() / 5000
     torch.testing.assert_close(weighted, rates.overall.to(weighted), rtol=1e-6, atol=1e-6)
     i, j = torch.randint(600, (2, 5000), generator=seeded())
     pair = lambda a, b: ((target[i] == a) & (target[j] == b) | (target[i] == b) & (target[j] == a)).sum()  # noqa: E731
-    assert all(int(rates.class_count[a, b]) == int(pair(a, b)) for a in range(5) for b in range(5))
+    assert all(int(rates.pair_count[a, b]) == int(pair(a, b)) for a in range(5) for b in range(5))
 
 
 def test_a_pair_never_drawn_has_no_rate():
