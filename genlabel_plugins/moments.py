@@ -56,10 +56,13 @@ def class_moments(x: Tensor, target: Tensor, n_classes: int, *, diagonal: bool =
 
 def _moments(block: Tensor, diagonal: bool) -> tuple[int, Tensor, Tensor]:
     """Count, mean `(D,)` and scatter of the rows of a block, which is overwritten; all zero of none."""
-    mean = block.sum(0) / max(len(block), 1)
+    n = max(len(block), 1)
+    mean = block.sum(0) / n
     block -= mean
+    missed = block.sum(0) / n  # what rounding took from a mean far from zero
     scatter = block.square_().sum(0) if diagonal else block.T @ block
-    return len(block), mean.double(), scatter.double()
+    scatter -= n * (missed.square() if diagonal else torch.outer(missed, missed))
+    return len(block), mean.double() + missed, scatter.double()
 
 
 def _merge(a: tuple[int, Tensor, Tensor], b: tuple[int, Tensor, Tensor]) -> tuple[int, Tensor, Tensor]:

@@ -70,13 +70,10 @@ class PerClass(Density):
         if self.rows_ is None:
             return
         counts = self.class_count_[self.present_].tolist()
-        for rows in self.rows_.split(counts):
-            with torch.random.fork_rng(), torch.enable_grad():
-                torch.manual_seed(int(self.seed_))
-                density = self.fit_class(rows)
-            self.class_densities.append(density)
-            if isinstance(density, nn.Module):
-                self.submodules.append(density)
+        with torch.random.fork_rng(), torch.enable_grad():
+            torch.manual_seed(int(self.seed_))
+            self.class_densities = [self.fit_class(rows) for rows in self.rows_.split(counts)]
+        self.submodules.extend(density for density in self.class_densities if isinstance(density, nn.Module))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         before = self.rows_
@@ -88,7 +85,8 @@ class PerClass(Density):
     def _log_prob(self, x: Tensor) -> Tensor:
         finite = torch.isfinite(x).all(1)  # foreign densities refuse NaN with an error of their own
         x = torch.where(finite[:, None], x, self.rows_[0])
-        columns = [_log_prob_of(density, x) for density in self.class_densities]
+        some_rows = self.rows_[self.class_count_[self.present_].cumsum(0) - 1]  # (K, D), one of each class
+        columns = [_log_prob_of(*pair, x) for pair in zip(self.class_densities, some_rows, strict=True)]
         return torch.stack(columns, 1).to(x.dtype).masked_fill(~finite[:, None], torch.nan)
 
     def _fit_copy(self, density: Any, x: Tensor) -> Any:
@@ -100,13 +98,15 @@ class PerClass(Density):
         return copied.fit(x.double().cpu().numpy())
 
 
-def _log_prob_of(density: Any, x: Tensor) -> Tensor:
-    """Log-density of one class at finite rows, `(B, D) -> (B,)`; the one place where rows leave torch."""
+def _log_prob_of(density: Any, inner: Tensor, x: Tensor) -> Tensor:
+    """Log-density of one class at finite rows, `(B, D) -> (B,)`, with a row `(D,)` inside its support.
+
+    The one place where rows leave torch.
+    """
     if isinstance(density, Distribution):
         inside = density.support.check(x)  # type: ignore[union-attr]
         inside = inside if inside.ndim == 1 else inside.flatten(1).all(1)
-        somewhere = density.sample().expand_as(x)
-        log_prob = density.log_prob(torch.where(inside[:, None], x, somewhere))
+        log_prob = density.log_prob(torch.where(inside[:, None], x, inner))
         log_prob = log_prob.masked_fill(~inside, -torch.inf) if log_prob.ndim == 1 else log_prob
     elif hasattr(density, "log_prob"):
         log_prob = density.log_prob(x)

@@ -76,7 +76,7 @@ class Careless(GaussianMixture):
     ("broken", "check"),
     [
         (Forgetful, "check_refit_equals_fit"),
-        (Noisy, "check_deterministic"),
+        (Noisy, "check_shape_and_dtype"),
         (Unnormalised, "check_integrates_to_one"),
         (Careless, "check_row_without_a_density_keeps_its_label"),
     ],

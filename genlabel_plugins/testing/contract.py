@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 from unittest import SkipTest
 
@@ -42,7 +42,7 @@ def check_relabeler(backend: str | Make, **params: Any) -> None:
             raise
 
 
-def relabeler_checks() -> Iterator[Check]:
+def relabeler_checks() -> list[Check]:
     """Checks of the contract, each a function of a callable that makes an unfitted density.
 
     A check of a claim that the backend does not make (`Density.normalized`, `exact`, `compilable`) raises
@@ -55,10 +55,8 @@ def relabeler_checks() -> Iterator[Check]:
         ... def test_contract(check):
         ...     check(lambda: make_backend("gm"))
     """
-    for module in (behaviour, rows):
-        for name, check in vars(module).items():
-            if name.startswith("check_"):
-                yield _quiet(check)
+    found = [*vars(behaviour).items(), *vars(rows).items()]
+    return [_quiet(check) for name, check in found if name.startswith("check_")]
 
 
 def _quiet(check: Check) -> Check:
