@@ -13,7 +13,7 @@ from genlabel_plugins.genlabel_mix import LabelledMix, n_classes_of
 from genlabel_plugins.mixing import Inputs, Mixer, one_hot
 from genlabel_plugins.segments import LogRatio, closest_position
 
-Codec = Callable[[Tensor], Tensor]
+Codec = Callable[[Tensor, Tensor], Tensor]
 
 
 class GenerativeMixed(NamedTuple):
@@ -49,8 +49,11 @@ class GenerativeMixer:
         n_intervals: Grid intervals in which a root is looked for, where there is no closed form.
         n_steps: Evaluations that narrow it down.
         tolerance: Largest difference between lam and a ratio that attains it.
-        encode: Maps inputs to codes; the path is then a segment between codes.
-        decode: Maps codes back to inputs of the densities.
+        encode: Callable from inputs and classes to codes, `(B, *), (B,) -> (B, L)`; the path then runs between
+            codes. `GANInversion.invert` and `VAE.encode` are such callables.
+        decode: Callable from codes and classes to inputs, `(P, L), (P,) -> (P, *)`, such as `GANInversion.generate`
+            and `VAE.decode`; one that knows no classes ignores them. On the path the inputs decoded for both
+            classes fade into each other, so that it ends on the manifold of either class.
 
     Raises:
         ValueError: If only one of `encode` and `decode` is given, or `n_intervals` is odd.
@@ -109,9 +112,10 @@ class GenerativeMixer:
         y = torch.lerp(one_hot(c_j, n_classes, share), one_hot(c_i, n_classes, share), share[:, None])
         return GenerativeMixed(x_mix, y, attained)
 
-    @torch.no_grad()
     def mix(self, x: Tensor, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Mix the first B rows of a batch with their partners; what rows share is computed once.
+
+        The position is found without gradient; mixed features keep theirs.
 
         Args:
             x: Inputs, shape `(N, *)`.
@@ -123,57 +127,60 @@ class GenerativeMixer:
             Mixed inputs `(B, *)`, the share of the row's own class that holds there `(B,)`, and where it is
             lam `(B,)`.
         """
+        lam = lam.to(torch.promote_types(x.dtype, torch.float32))
+        pair = torch.stack([target[: len(partner)], target[partner]], 1)  # (B, 2)
         with torch.autocast(x.device.type, enabled=False):
-            lam = lam.to(torch.promote_types(x.dtype, torch.float32))
-            pair = torch.stack([target[: len(partner)], target[partner]], 1)  # (B, 2)
-            path = self._path(x, partner)
-            wide = lam.to(accumulator(lam))
-            t = closest_position(
-                self._log_ratio(path, x, target, partner, pair),
-                torch.logit(wide, eps=torch.finfo(lam.dtype).eps),
-                wide,
-                n_intervals=self.n_intervals,
-                n_steps=self.n_steps,
-            )
+            path = self._path(x, target, partner)
+            with torch.no_grad():
+                t = self._position(path, x, target, partner, lam)
             x_mix = path(t[:, None])
             # The ratio that the densities measure at the finished point, whatever the search believed.
-            log_prob = self.relabeler.log_prob(x_mix).gather(1, pair)
+            log_prob = self.relabeler.log_prob(x_mix.detach()).gather(1, pair)
             ratio = torch.sigmoid(log_prob[:, 0] - log_prob[:, 1]).to(lam.dtype)
         attained = (ratio - lam).abs() <= self.tolerance
-        share = torch.where(attained, lam, ratio)
         # Where both densities vanish no ratio holds, and only a sample has a label.
         first, silent = lam >= 0.5, torch.isnan(ratio)
-        share = torch.where(silent, first.to(share.dtype), share)
+        share = torch.where(silent, first.to(lam.dtype), torch.where(attained, lam, ratio))
         sample = torch.where(_per_row(first, x), x[: len(partner)], x[partner])
         return torch.where(_per_row(silent, x), sample, x_mix), share, attained
 
-    def _path(self, x: Tensor, partner: Tensor) -> Callable[[Tensor], Tensor]:
+    def _position(
+        self, path: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, partner: Tensor, lam: Tensor
+    ) -> Tensor:
+        """Positions of the mixed inputs on their paths, shape `(B,)`."""
+        pair = torch.stack([target[: len(partner)], target[partner]], 1)[:, None]  # (B, 1, 2)
+
+        def measured(t: Tensor, /) -> Tensor:  # (B, S) -> (B, S)
+            log_prob: Tensor = self.relabeler.log_prob(path(t)).unflatten(0, t.shape)  # (B, S, C)
+            log_prob = log_prob.gather(2, pair.expand(*t.shape, 2))
+            return (log_prob[..., 0] - log_prob[..., 1]).to(t.dtype)
+
+        segment: Any = getattr(getattr(self.relabeler, "density", self.relabeler), "segment", None)
+        log_ratio: LogRatio | None = None
+        if segment is not None and self.decode is None:
+            log_ratio = segment(x, target, partner)
+        wide = lam.to(accumulator(lam))
+        goal = torch.logit(wide, eps=torch.finfo(lam.dtype).eps)
+        options = {"n_intervals": self.n_intervals, "n_steps": self.n_steps}
+        return closest_position(measured if log_ratio is None else log_ratio, goal, wide, **options)
+
+    def _path(self, x: Tensor, target: Tensor, partner: Tensor) -> Callable[[Tensor], Tensor]:
         """Inputs at positions between partners (at 0) and rows (at 1), `(B, S) -> (B*S, *)`."""
-        codes = x if self.encode is None else self.encode(x)
+        codes = x if self.encode is None else self.encode(x, target)
         wide = codes.to(accumulator(codes))
         start, stop = wide[partner, None], wide[: len(partner), None]  # (B, 1, *)
 
         def path(t: Tensor) -> Tensor:
-            points = torch.lerp(start, stop, t.view(*t.shape, *[1] * (start.ndim - 2)).to(wide)).flatten(0, 1)
-            decoded: Tensor = points if self.decode is None else self.decode(points.to(codes.dtype))
-            return decoded.to(x.dtype)
+            points = torch.lerp(start, stop, _per_row(t.to(wide), start)).flatten(0, 1).to(codes.dtype)
+            if self.decode is None:
+                return points.to(x.dtype)
+            as_i, as_j = (
+                self.decode(points, c.repeat_interleave(t.shape[1])).reshape(-1, *x.shape[1:]).to(x.dtype)
+                for c in (target[: len(partner)], target[partner])
+            )
+            return torch.lerp(as_j, as_i, _per_row(t.flatten().to(x.dtype), x))
 
         return path
-
-    def _log_ratio(
-        self, path: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, partner: Tensor, pair: Tensor
-    ) -> LogRatio:
-        segment: Any = getattr(getattr(self.relabeler, "density", self.relabeler), "segment", None)
-        if segment is not None and self.decode is None:
-            return segment(x, target, partner)  # type: ignore[no-any-return]
-
-        def log_ratio(t: Tensor) -> Tensor:  # (B, S) -> (B, S)
-            log_prob = self.relabeler.log_prob(path(t)).unflatten(0, t.shape)  # (B, S, C)
-            log_prob = log_prob.gather(2, pair[:, None].expand(*t.shape, 2))
-            difference: Tensor = log_prob[..., 0] - log_prob[..., 1]
-            return difference.to(t.dtype)
-
-        return log_ratio
 
 
 class GenerativePairs(Mixer):
@@ -206,12 +213,12 @@ class GenerativePairs(Mixer):
 class GenerativeMix(LabelledMix):
     """Mix a batch where its class densities have the ratio lam: `(x, target) -> (x_mix, y)`.
 
-    A drop-in for `GenLabelMix`: it pickles, and moves with `.to(device)`.
+    Takes the place of `GenLabelMix`: a picklable module for plain loops, and inside a loader (`BatchMix`).
 
     Args:
         relabeler: Fitted density or relabeler.
-        encode: Maps inputs to codes, so that paths run between codes.
-        decode: Maps codes back to inputs.
+        encode: Callable from inputs and classes to codes, so that paths run between codes.
+        decode: Callable from codes and classes to inputs.
         **options: Go to `GenerativePairs`.
 
     Example:
@@ -229,8 +236,9 @@ class GenerativeMix(LabelledMix):
         self, relabeler: Any, *, encode: Codec | None = None, decode: Codec | None = None, **options: Any
     ) -> None:
         super().__init__(GenerativePairs(GenerativeMixer(relabeler, encode=encode, decode=decode), **options))
+        self.relabeler = relabeler  # a submodule, which moves with `.to(device)`
 
 
-def _per_row(mask: Tensor, x: Tensor) -> Tensor:
-    """A mask `(B,)` that broadcasts over the rows of `x`."""
-    return mask.view(-1, *[1] * (x.ndim - 1))
+def _per_row(values: Tensor, x: Tensor) -> Tensor:
+    """Values `(B,)`, or `(B, S)`, with the trailing dimensions that broadcast over `x`."""
+    return values.reshape(*values.shape, *[1] * (x.ndim - values.ndim))
