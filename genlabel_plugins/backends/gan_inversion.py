@@ -78,7 +78,7 @@ class GANInversion(Density):
         self,
         generator_network: Conditional | None = None,
         *,
-        latent_dim: int = 2,
+        latent_dim: int = 1,
         scale: float | Literal["class"] | None = None,
         n_restarts: int = 1024,
         n_steps: int = 10,
