@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 CHECK_EVERY = 500  # batches between two looks at the sums, each of which waits for the device
 CHECK_ROWS = 1000  # rows that such a look wants to see
+LEAST_ACCURACY = 0.7  # of the densities on clean rows, where their labels are sure
 
 
 class LabelReport(nn.Module):
@@ -22,6 +24,7 @@ class LabelReport(nn.Module):
 
     sums_: Tensor  # (3,): relabelled rows, their distances, their entropies
     class_sums_: Tensor  # (2, C): their y_gen, their y_lin
+    clean_sums_: Tensor  # (2,): clean rows, those whose own class is the most likely one
 
     def __init__(self, num_classes: int, max_entropy: float | None = None) -> None:
         super().__init__()
@@ -31,6 +34,12 @@ class LabelReport(nn.Module):
         self.rows = 0.0  # mixed or not
         self.register_buffer("sums_", torch.zeros(3), persistent=False)
         self.register_buffer("class_sums_", torch.zeros(2, num_classes), persistent=False)
+        self.register_buffer("clean_sums_", torch.zeros(2), persistent=False)
+
+    def add_clean(self, log_prob: Tensor, target: Tensor) -> None:
+        """Count clean rows by their class log-densities `(B, C)` and class indices `(B,)`."""
+        right = (log_prob.argmax(1) == target).to(self.clean_sums_)
+        self.clean_sums_ += torch.stack([torch.ones_like(right), right]).sum(1)
 
     def add(self, y_gen: Tensor, y_lin: Tensor, mixed: Tensor) -> None:
         """Count a batch of labels `(B, C)` and the mask `(B,)` of its mixed rows."""
@@ -44,7 +53,7 @@ class LabelReport(nn.Module):
             self.check()
             self._scale(0.5)  # a run that never asks for a report still sees a late collapse
 
-    def report(self) -> dict[str, float | list[float]]:
+    def report(self) -> dict[str, Any]:
         """Means over the rows since the last report."""
         self.check()
         relabelled, distance, entropy = self.sums_.tolist()
@@ -54,29 +63,40 @@ class LabelReport(nn.Module):
             "distance": distance / counted,
             "entropy": entropy / counted,
             "class_share": (self.class_sums_[0] / counted).tolist(),
+            "clean_accuracy": self._clean_accuracy(),
         }
         self._scale(0)
         return report
 
     def check(self) -> None:
-        """Warn once if `y_gen` forgets classes or cannot tell them apart, as in joint training with gamma near 1."""
+        """Warn once if labels degenerate, as in joint training with gamma near 1.
+
+        `y_gen` forgets classes, or cannot tell them apart, or is sure although the densities misclassify clean rows.
+        """
         if self.max_entropy is None or self.warned or self.sums_[0] < CHECK_ROWS:
             return
         y_gen, y_lin = self.class_sums_ / self.sums_[0]
         drift = 0.5 * (y_gen - y_lin).abs().sum().item()
         entropy = (self.sums_[2] / self.sums_[0]).item()
-        self.warned = drift > 0.3 or entropy > 0.97 * self.max_entropy
+        accuracy = self._clean_accuracy()
+        wrong = self.batches >= CHECK_EVERY and accuracy < LEAST_ACCURACY and entropy < 0.2 * self.max_entropy
+        self.warned = wrong or drift > 0.3 or entropy > 0.97 * self.max_entropy
         if self.warned:
             warnings.warn(
-                f"GenLabel's labels degenerate (class shares off by {drift:.2f}, entropy {entropy:.2f} nats): labels "
-                "and features feed each other; lower gamma, raise gamma_warmup, or set GenLabelCriterion's keep_clean",
+                f"GenLabel's labels degenerate (class shares off by {drift:.2f}, entropy {entropy:.2f} nats, accuracy "
+                f"on clean rows {accuracy:.2f}): lower gamma, raise gamma_warmup, or set GenLabelCriterion's keep_clean",
                 stacklevel=2,
             )
+
+    def _clean_accuracy(self) -> float:
+        rows, right = self.clean_sums_.tolist()
+        return right / rows if rows else math.nan
 
     def _scale(self, factor: float) -> None:
         self.rows *= factor
         self.sums_ *= factor
         self.class_sums_ *= factor
+        self.clean_sums_ *= factor
 
 
 def largest_entropy(num_classes: int, top_k: int | None) -> float:

@@ -87,6 +87,10 @@ class Relabeling(nn.Module):
         """Move the class statistics towards clean features `(B, D)` and class indices `(B,)`."""
         if not self.joint:
             raise ValueError("update is for Algorithm 3: a relabeler of your own is fitted before training")
+        if self.labels.sums_.device != features.device:
+            self.to(features.device)
+        if self.ready:
+            self.labels.add_clean(self.relabeler.log_prob(features), target)
         self.relabeler.density.update(features, target)
 
     @torch.no_grad()
@@ -128,7 +132,9 @@ class Relabeling(nn.Module):
         Returns:
             `relabelled`, the share of all rows that were relabelled; of these, `distance`, the mean total variation
             between `y_gen` and the linear label, `entropy` of `y_gen` in nats, and `class_share` of `y_gen`, a list
-            of C numbers; `fallback_rows`, on which the densities said nothing so far; `classes_without_statistics`.
+            of C numbers; `clean_accuracy`, the share of clean rows that the densities classify right before they
+            learn from them (Algorithm 3, else NaN); `fallback_rows`, on which the densities said nothing so far;
+            `classes_without_statistics`.
         """
         class_count = getattr(getattr(self.relabeler, "density", None), "class_count_", None)
         return {

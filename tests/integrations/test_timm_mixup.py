@@ -11,7 +11,7 @@ import torch
 from timm.data.mixup import Mixup, mixup_target
 
 from genlabel_plugins import Density, GenLabel, RunningGaussian, make_backend
-from genlabel_timm import GenLabelMixup, ModelFeatures
+from genlabel_timm import GenLabelMixup, ModelFeatures, Relabeling
 from genlabel_timm.features import untracked_statistics
 
 C = 5
@@ -180,6 +180,7 @@ def test_report_names_classes_without_statistics() -> None:
     call(mixup, x, torch.tensor([0, 0, 0, 0, 3, 3, 3, 3]))
     report = mixup.report()
     assert report["classes_without_statistics"] == [1, 2, 4]
+    assert np.isnan(report["clean_accuracy"])
     assert report["relabelled"] == 1
     assert report["fallback_rows"] == 0
     assert sum(report["class_share"]) == pytest.approx(1, abs=1e-5)
@@ -200,6 +201,22 @@ def test_degenerate_labels_warn_once_and_name_the_remedy() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mixup.report()
+
+
+def test_sure_labels_of_densities_that_misclassify_clean_rows_warn() -> None:
+    relabeling = Relabeling(C, gamma=1.0)
+    generator = torch.Generator().manual_seed(0)
+    target = torch.arange(50) % C
+    centres = 100 * torch.eye(C)
+    y_mix = (torch.eye(C) + torch.eye(C).roll(1, 0))[target] / 2
+    for step in range(500):
+        relabeling.update(centres[target] + torch.randn(50, C, generator=generator), target)
+        relabeling.labels.add_clean(torch.zeros(50, C), (target + 1) % C)  # far worse than the fit itself
+        if step == 499:
+            with pytest.warns(UserWarning, match="accuracy on clean rows 0.6"):
+                relabeling.relabel(centres[target], y_mix)
+        else:
+            relabeling.relabel(centres[target], y_mix)
 
 
 def test_errors_name_the_value() -> None:
