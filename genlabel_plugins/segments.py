@@ -143,10 +143,14 @@ def _quadratic_position(log_ratio: QuadraticLogRatio, goal: Tensor, lam: Tensor)
     t = torch.stack([lam, q, -2 * c, b]) / torch.stack([torch.ones_like(q), two_k, q, two_k])  # (4, B)
     t = t.clamp(0, 1).nan_to_num(0.0)
     gap = torch.addcmul(c, t, b - k * t).abs()
-    rounding = torch.finfo(t.dtype).eps ** 0.5
-    # A root counts by its distance from lam, and before anything that is none.
-    best = torch.where(gap <= rounding, (t - lam).abs() - 2, gap).argmin(0, keepdim=True)
+    closest = gap <= gap.amin(0) + _rounding(gap)
+    best = torch.where(closest, (t - lam).abs(), torch.inf).argmin(0, keepdim=True)
     return t.gather(0, best).squeeze(0)
+
+
+def _rounding(gap: Tensor) -> float:
+    """Difference of log-ratios that counts as none: beyond rounding, and within any tolerance."""
+    return float(torch.finfo(gap.dtype).eps ** 0.5)
 
 
 def _searched_position(log_ratio: LogRatio, goal: Tensor, lam: Tensor, n_intervals: int, n_steps: int) -> Tensor:
@@ -184,7 +188,7 @@ def _closest(grid: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     gap = torch.where(torch.isnan(value), torch.inf, value.abs())
     middle = grid.shape[1] // 2  # lam, taken where others are as close
     smallest, first = gap.min(1)
-    place = torch.where(gap[:, middle] == smallest, middle, first)[:, None]
+    place = torch.where(gap[:, middle] <= smallest + _rounding(gap), middle, first)[:, None]
     inner = place.clamp(1, grid.shape[1] - 2)
     t0, t1, t2 = (grid.gather(1, inner + shift).squeeze(1) for shift in (-1, 0, 1))
     v0, v1, v2 = (value.gather(1, inner + shift).squeeze(1) for shift in (-1, 0, 1))

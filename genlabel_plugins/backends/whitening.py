@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import reduce
+from functools import cache, reduce
 from itertools import pairwise
 
 import torch
@@ -32,10 +31,8 @@ def whitened_squares(x: Tensor, whiten: Tensor, n_classes: int) -> Tensor:
     The batch is the last dimension of the products, so that squares are summed over whole vectors of it.
     """
     rows = with_ones(x).T  # (1+D, B)
-    squares = [
-        (block @ rows[: block.shape[1]]).square_().view(n_classes, -1, len(x)).sum(1)
-        for block in whitening_blocks(whiten, n_classes, x.shape[1])
-    ]
+    blocks = whitening_blocks(whiten, n_classes, x.shape[1])
+    squares = [(block @ rows[: block.shape[1]]).square_().view(n_classes, -1, len(x)).sum(1) for block in blocks]
     return reduce(torch.add, squares).T
 
 
@@ -57,23 +54,22 @@ def whitened_segment(x: Tensor, whiten: Tensor, n_classes: int, component: Tenso
     squares = x.new_zeros(3, *component.shape)
     rows = with_ones(x)
     for block in whitening_blocks(whiten, n_classes, x.shape[1]):
-        z = (rows[:, : block.shape[1]] @ block.T).view(len(rows) * n_classes, -1)
-        z_j, z_i = z.index_select(0, place).view(2, *component.shape, -1)
+        width = len(block) // n_classes
+        z = (rows[:, : block.shape[1]] @ block.T).view(len(rows) * n_classes, width)
+        z_j, z_i = z.index_select(0, place).view(2, *component.shape, width)
         squares += torch.stack([z_j, z_i, z_i - z_j]).square_().sum(-1)
     return squares
 
 
-def whitening_blocks(whiten: Tensor, n_classes: int, n_features: int) -> Iterator[Tensor]:
+def whitening_blocks(whiten: Tensor, n_classes: int, n_features: int) -> list[Tensor]:
     """Blocks of packed whitenings, `(K * coordinates, 1 + features)`, to be multiplied by rows `with_ones`.
 
     L^-1 is lower triangular: coordinates `start..stop` need the first `stop` features only, which saves almost
     half of the product in many dimensions.
     """
-    used = 0
-    for start, stop in _blocks(n_classes, n_features):
-        n_whitened = n_classes * (stop - start)
-        yield whiten[used : used + n_whitened * (stop + 1)].view(n_whitened, stop + 1)
-        used += n_whitened * (stop + 1)
+    columns = [stop + 1 for _, stop in _blocks(n_classes, n_features)]
+    sizes = [n_classes * (stop - start) * (stop + 1) for start, stop in _blocks(n_classes, n_features)]
+    return [block.view(-1, n) for block, n in zip(whiten.split(sizes), columns, strict=True)]
 
 
 def with_ones(x: Tensor) -> Tensor:
@@ -93,6 +89,7 @@ def factorise(covariance: Tensor) -> Tensor:
     return cholesky  # type: ignore[no-any-return]
 
 
+@cache
 def _blocks(n_classes: int, n_features: int) -> list[tuple[int, int]]:
     """Ranges of whitened coordinates that are scored together.
 
