@@ -74,6 +74,7 @@ class PerClass(Density):
             torch.manual_seed(int(self.seed_))
             self.class_densities = [self.fit_class(rows) for rows in self.rows_.split(counts)]
         self.submodules.extend(density for density in self.class_densities if isinstance(density, nn.Module))
+        self.submodules.requires_grad_(False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
         before = self.rows_

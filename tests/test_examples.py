@@ -1,0 +1,40 @@
+"""Every published line runs: the examples, and the Python blocks of the README and the docs."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+EXAMPLES = sorted(path for path in (ROOT / "examples").glob("*.py") if path.name != "demo.py")  # `make demo` runs it
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCK = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def _run(arguments, folder):
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "integrations"), os.environ.get("PYTHONPATH", "")])
+    environment = {**os.environ, "PYTHONPATH": paths, "MPLBACKEND": "agg"}
+    run = subprocess.run(
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_is_short_and_runs(path, tmp_path):
+    assert len(path.read_text().splitlines()) < 80
+    _run([path], tmp_path)
+
+
+def _pages_with_code():
+    return [path for path in PAGES if path.exists() and BLOCK.search(path.read_text())]
+
+
+@pytest.mark.parametrize("path", _pages_with_code(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_blocks_of_a_page_run_in_order(path, tmp_path):
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(BLOCK.findall(path.read_text())))
+    _run([script], tmp_path)
