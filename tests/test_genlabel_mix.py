@@ -303,3 +303,29 @@ def test_manifold_mix_takes_its_hooks_away_when_the_model_fails():
     with pytest.raises(RuntimeError):
         ManifoldMix(model, ["2"], Mixup(3))(torch.zeros(4, 9), torch.zeros(4, dtype=torch.long))
     assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+class Branches(nn.Module):
+    """Runs one layer twice and another never."""
+
+    def __init__(self):
+        super().__init__()
+        self.twice = nn.Linear(4, 4)
+        self.never = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return self.twice(self.twice(x))
+
+
+def test_manifold_mix_mixes_a_layer_that_runs_twice_once():
+    x, target = rows()
+    with torch.random.fork_rng():
+        model = Branches()
+    output, _ = ManifoldMix(model, ["twice"], Mixup(3, generator=seeded(1)))(x, target)
+    torch.testing.assert_close(output, model(Mixup(3, generator=seeded(1))(x, target).x))
+
+
+def test_manifold_mix_says_when_its_layer_never_ran():
+    x, target = rows()
+    with pytest.raises(RuntimeError, match="ran without its layer 'never'"):
+        ManifoldMix(Branches(), ["never"], Mixup(3))(x, target)

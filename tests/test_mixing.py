@@ -256,3 +256,7 @@ def test_errors_name_the_value_and_the_choices(make, message):
 def test_parameters_go_with_a_name():
     with pytest.raises(TypeError, match="parameters go with"):
         make_mixer(Mixup(2), alpha=1.0)
+
+
+def test_an_object_shows_its_options():
+    assert repr(Mixup(2, alpha=DistanceAlpha())).startswith("Mixup(n_classes=2, alpha=DistanceAlpha(tau_max=1.0")
