@@ -89,7 +89,7 @@ class GenLabelCriterion(nn.Module):
         relabeling.labels.rows += len(target)
         mixed = None if batch is None else batch.mixed
         idle = relabeling.gamma == 0 and not self.keep_clean
-        if idle or mixed is False or not self.mixup.mixup_enabled:
+        if idle or not self.mixup.mixup_enabled:  # the same on all ranks, which the draws of one rank are not
             return self._loss(output, target)
         if features is None or len(features) != len(target):
             seen = "none" if features is None else f"{len(features)} rows"

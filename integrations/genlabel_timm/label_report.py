@@ -84,7 +84,7 @@ class LabelReport(nn.Module):
         if self.warned:
             warnings.warn(
                 f"GenLabel's labels degenerate (class shares off by {drift:.2f}, entropy {entropy:.2f} nats, accuracy "
-                f"on clean rows {accuracy:.2f}): lower gamma, raise gamma_warmup, or set GenLabelCriterion's keep_clean",
+                f"on clean rows {accuracy:.2f}): lower gamma, raise gamma_warmup, or set the criterion's keep_clean",
                 stacklevel=2,
             )
 

@@ -157,7 +157,7 @@ class GenLabelMixup(GenLabelMixer):
             self.batch = batch
             return x, y_mix
         self.relabeling.labels.rows += len(x)
-        if batch.mixed is False or self.relabeling.gamma == 0:
+        if not self.mixup_enabled or self.relabeling.gamma == 0:
             return x, y_mix
         if clean is not None:
             self.update(clean, target)
