@@ -1,6 +1,7 @@
 """GenLabel: mixup labels from class-conditional densities, inside the tools people train with."""
 
 from genlabel_plugins.density import Density
+from genlabel_plugins.from_classifier import FromClassifier
 from genlabel_plugins.genlabel_mix import BatchMix, GenLabelMix, LabelledMix, relabel
 from genlabel_plugins.intrusion import ExcludeIntrusion, intrudes, intrusion_rates
 from genlabel_plugins.labels import LogisticLabel, NearestLabel, PosteriorLabel, linear_label
@@ -8,6 +9,7 @@ from genlabel_plugins.latent import RunningGaussian
 from genlabel_plugins.manifold import ManifoldMix
 from genlabel_plugins.mixing import ColumnCutMix, CutMix, Mixed, Mixer, Mixup
 from genlabel_plugins.pairing import DistanceAlpha
+from genlabel_plugins.per_class import PerClass
 from genlabel_plugins.registry import list_backends, make_backend, register_backend, unregister_backend
 from genlabel_plugins.relabeler import GenLabel, Relabeler, blend, class_posterior
 
@@ -20,6 +22,7 @@ __all__ = [
     "Density",
     "DistanceAlpha",
     "ExcludeIntrusion",
+    "FromClassifier",
     "GenLabel",
     "GenLabelMix",
     "LabelledMix",
@@ -29,6 +32,7 @@ __all__ = [
     "Mixer",
     "Mixup",
     "NearestLabel",
+    "PerClass",
     "PosteriorLabel",
     "Relabeler",
     "RunningGaussian",
