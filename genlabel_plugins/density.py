@@ -121,7 +121,7 @@ class Density(GenerativeModel, LearntState):
             return self.offset_.new_empty(0, self.n_classes)
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
             log_prob = self._log_prob((x - self.offset_).to(self.offset_.dtype))  # (B, K)
-            if len(self.present_) == self.n_classes:
+            if self.present_.shape == self.class_count_.shape:
                 return log_prob
             absent = log_prob.new_full((len(x), self.n_classes), -torch.inf)
             return absent.index_copy(1, self.present_, log_prob)

@@ -56,13 +56,12 @@ def class_moments(x: Tensor, target: Tensor, n_classes: int, *, diagonal: bool =
 
 def _moments(block: Tensor, diagonal: bool) -> tuple[int, Tensor, Tensor]:
     """Count, mean `(D,)` and scatter of the rows of a block, which is overwritten; all zero of none."""
-    n = max(len(block), 1)
-    mean = block.sum(0) / n
-    block -= mean
-    missed = block.sum(0) / n  # what rounding took from a mean far from zero
+    mean = block.sum(0, dtype=torch.float64) / max(len(block), 1)
+    rounded = mean.to(block.dtype)
+    missed = mean - rounded
+    block -= rounded
     scatter = block.square_().sum(0) if diagonal else block.T @ block
-    scatter -= n * (missed.square() if diagonal else torch.outer(missed, missed))
-    return len(block), mean.double() + missed, scatter.double()
+    return len(block), mean, scatter - len(block) * (missed.square() if diagonal else torch.outer(missed, missed))
 
 
 def _merge(a: tuple[int, Tensor, Tensor], b: tuple[int, Tensor, Tensor]) -> tuple[int, Tensor, Tensor]:

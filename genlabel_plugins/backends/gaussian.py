@@ -113,34 +113,38 @@ class GaussianMixture(Density):
         else:
             self._store_quadratic(components)
 
-    def segment(self, x: Tensor, target: Tensor, partner: Tensor) -> LogRatio:
+    def segment(self, x: Tensor, pair: Tensor, partner: Tensor) -> LogRatio:
         r"""Log-ratio :math:`\log p_{c_i} - \log p_{c_j}` along the segments from partners (at 0) to rows (at 1).
 
         Args:
             x: Rows, shape `(N, *)`, of which the first B have a partner.
-            target: Classes of the rows, shape `(N,)`.
+            pair: Classes of these rows and of their partners, shape `(2, B)`.
             partner: Row at the other end, shape `(B,)`.
         """
-        rows, pair = segment_ends(self, x, target, partner)
+        rows, pair = segment_ends(self, x, pair)
         n_components = self.log_norm_.shape[1]
         component = pair[..., None]  # (2, B, M)
         if n_components > 1:
             component = component * n_components + torch.arange(n_components, device=x.device)
+        log_norm = self.log_norm_.flatten()[component].to(rows)
         if self.covariance_type == "full":
             square = whitened_segment(rows, self.whiten_.to(rows), self.log_norm_.numel(), component, partner)
-            exponent = square * square.new_tensor([-0.5, -0.5, 0.5]).view(3, 1, 1, 1)
         else:
-            exponent = self._quadratic_segment(rows, component, partner)
-        exponent[:2] += self.log_norm_.flatten()[component]
-        return mixture_log_ratio(exponent)
+            square = self._quadratic_segment(rows, component, partner)
+        return mixture_log_ratio(log_norm, square)
 
     def _log_prob(self, x: Tensor) -> Tensor:
+        log_norm = self.log_norm_.flatten()
         if self.covariance_type == "full":
-            square = whitened_squares(x, self.whiten_, self.log_norm_.numel())  # (B, K*M)
-            log_prob = torch.add(self.log_norm_.flatten(), square, alpha=-0.5)
+            square = whitened_squares(x, self.whiten_, len(log_norm))  # (B, K*M)
+            log_prob = torch.add(log_norm, square, alpha=-0.5)
+        elif self.covariance_type == "tied":  # the squares are the same for every class
+            z = self._transformed(x)
+            log_prob = torch.addmm(log_norm, z, self.quadratic_[z.shape[1] :])
+            log_prob = log_prob.sub_(z.square_().sum(1, keepdim=True), alpha=0.5)
         else:
             z = self._transformed(x)
-            log_prob = torch.addmm(self.log_norm_.flatten(), torch.cat([z.square(), z], 1), self.quadratic_)
+            log_prob = torch.addmm(log_norm, torch.cat([z.square(), z], 1), self.quadratic_)
         if self.log_norm_.shape[1] == 1:
             return log_prob
         return log_prob.view(-1, *self.log_norm_.shape).logsumexp(-1)  # (B, K)
@@ -150,12 +154,12 @@ class GaussianMixture(Density):
         return x @ transform if transform.ndim == 2 else x * transform
 
     def _quadratic_segment(self, rows: Tensor, component: Tensor, partner: Tensor) -> Tensor:
-        """Exponents of components `(2, B, M)` at t = 0 and at t = 1, and their bulge between, `(3, 2, B, M)`."""
-        square, linear = self.quadratic_.T.to(rows)[component].chunk(2, dim=3)  # (2, B, M, D)
+        """Minus twice the exponents of components at t = 0 and at t = 1, and squared lengths, `(3, 2, B, M)`."""
+        square, linear = self.quadratic_.T[component].to(rows).chunk(2, dim=3)  # (2, B, M, D)
         z = self._transformed(rows)[:, None]  # (N, 1, D)
         z_i, z_j = z[: len(partner)], z[partner]
-        start, stop = (((square * z + linear) * z).sum(3) for z in (z_j, z_i))
-        return torch.stack([start, stop, -(square * (z_i - z_j).square()).sum(3)])
+        start, stop = (((square * z).add_(linear).mul_(z)).sum(3) for z in (z_j, z_i))
+        return torch.stack([start, stop, (square * (z_i - z_j).square_()).sum(3)]).mul_(-2)
 
     def _store_full(self, components: Components) -> None:
         cholesky = factorise(components.covariance).flatten(0, 1)  # (K*M, D, D)

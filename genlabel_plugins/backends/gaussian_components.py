@@ -34,7 +34,7 @@ def single_gaussians(
 ) -> Components:
     """One Gaussian per class by its moments, `(N, D), (N,)`; a class of one row takes the pooled covariance."""
     diagonal = covariance_type in ("diag", "spherical")
-    moments = class_moments(x, target, int(target.max()) + 1, diagonal=diagonal)
+    moments = class_moments(x.double(), target, int(target.max()) + 1, diagonal=diagonal)
     scale = feature_scale(moments, constant, common=covariance_type == "spherical")
     unit = scale.square() if diagonal else torch.outer(scale, scale)
     count = moments.class_count.view(-1, *[1] * unit.ndim)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins.backends.tiles import CHUNK_ELEMENTS, MAX_BATCH, PIECE, tile, tiles_per_chunk
+from genlabel_plugins.backends.whitening import with_ones
 from genlabel_plugins.density import Density
 
 
@@ -36,6 +37,8 @@ class NearestNeighbor(Density):
     Reference:
         Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 1.2.
     """
+
+    normalized = False  # the volume grows so slowly far away that the integral diverges
 
     row_score_: Tensor  # (n_tiles, width, 1+D), [-|x_i|^2, 2 x_i]; -inf pads
     first_tile_: Tensor  # (K,)
@@ -81,7 +84,7 @@ class NearestNeighbor(Density):
     def _neighbors(self, x: Tensor) -> Tensor:
         """Places of the k nearest rows of each class in the flattened tiles, `(B, D) -> (B, K, k)`."""
         n_tiles, width, _ = self.row_score_.shape
-        query = torch.cat([x.new_ones(len(x), 1), x], 1)
+        query = with_ones(x)
         chunks = self.row_score_.split(tiles_per_chunk(len(x), width))
         best = [_best(query @ chunk.flatten(0, 1).T, width, self.n_neighbors) for chunk in chunks]
         score, place = (torch.cat(parts, 1) for parts in zip(*best, strict=True))  # (B, n_tiles, kept) twice

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache, reduce
+from functools import reduce
 from itertools import pairwise
 
 import torch
@@ -50,15 +50,15 @@ def whitened_segment(x: Tensor, whiten: Tensor, n_classes: int, component: Tenso
         Squares at the partner, at the row, and of their difference, shape `(3, 2, B, M)`.
     """
     ends = torch.stack([partner, torch.arange(len(partner), device=partner.device)])  # (2, B)
-    place = (ends[:, None, :, None] * n_classes + component).flatten()
-    squares = x.new_zeros(3, *component.shape)
+    place = torch.add(component, ends[:, None, :, None], alpha=n_classes).flatten()  # (2 * 2 * B * M,)
     rows = with_ones(x)
+    squares = []
     for block in whitening_blocks(whiten, n_classes, x.shape[1]):
         width = len(block) // n_classes
         z = (rows[:, : block.shape[1]] @ block.T).view(len(rows) * n_classes, width)
         z_j, z_i = z.index_select(0, place).view(2, *component.shape, width)
-        squares += torch.stack([z_j, z_i, z_i - z_j]).square_().sum(-1)
-    return squares
+        squares.append(torch.stack([z_j, z_i, z_i - z_j]).square_().sum(-1))
+    return reduce(torch.add, squares)
 
 
 def whitening_blocks(whiten: Tensor, n_classes: int, n_features: int) -> list[Tensor]:
@@ -67,9 +67,9 @@ def whitening_blocks(whiten: Tensor, n_classes: int, n_features: int) -> list[Te
     L^-1 is lower triangular: coordinates `start..stop` need the first `stop` features only, which saves almost
     half of the product in many dimensions.
     """
-    columns = [stop + 1 for _, stop in _blocks(n_classes, n_features)]
-    sizes = [n_classes * (stop - start) * (stop + 1) for start, stop in _blocks(n_classes, n_features)]
-    return [block.view(-1, n) for block, n in zip(whiten.split(sizes), columns, strict=True)]
+    shapes = [(n_classes * (stop - start), stop + 1) for start, stop in _blocks(n_classes, n_features)]
+    packed = whiten.split([rows * columns for rows, columns in shapes])
+    return [block.view(shape) for block, shape in zip(packed, shapes, strict=True)]
 
 
 def with_ones(x: Tensor) -> Tensor:
@@ -89,7 +89,6 @@ def factorise(covariance: Tensor) -> Tensor:
     return cholesky  # type: ignore[no-any-return]
 
 
-@cache
 def _blocks(n_classes: int, n_features: int) -> list[tuple[int, int]]:
     """Ranges of whitened coordinates that are scored together.
 

@@ -1,0 +1,264 @@
+"""Speed of `gm`, `kde`, `nn` and their moments beside what one would use instead: `python benchmarks/densities.py`.
+
+Log-densities of all classes for a batch (posteriors where scikit-learn gives nothing else), on one thread, candidates
+in turn; a ratio is taken within a round and its median printed with its extremes. torch and faiss work in float32,
+scipy in float64 as it always does, scikit-learn in float64 as on arrays of NumPy's default type, and in float32 for
+information. "published recipe" is one scipy call per class for the whole batch: the kindest reading, for one call per
+row and class takes a hundred times as long. `--device cuda` times the torch candidates by device events and adds the
+memory bandwidth reached. The nearest-neighbour rows need faiss (`pip install faiss-cpu`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from _timing import interleave, peak_bytes, ratios, versions
+from scipy import stats
+from sklearn.covariance import EmpiricalCovariance
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from genlabel_plugins import class_posterior, make_backend
+from genlabel_plugins.moments import class_moments
+
+try:
+    import faiss
+except ModuleNotFoundError:
+    faiss = None
+
+BATCH = 256
+OURS = "genlabel"
+POSTERIOR = "genlabel's posterior"  # beside scikit-learn's predict_proba
+LIMITS = {"product", "full product form", "product + exp2"}  # the arithmetic that no form can avoid
+Call = Callable[[], Any]
+
+
+class Case(NamedTuple):
+    """One row block of the table: candidates by name, and the ratio to `genlabel` that each must reach."""
+
+    title: str
+    candidates: dict[str, Call]
+    at_least: dict[str, float]  # incumbent / genlabel
+    at_most: dict[str, float]  # genlabel / limit
+    n_bytes: int = 0  # learnt state read by one call
+
+
+class Problem:
+    """Gaussian classes of equal size, their rows and a batch of mixed rows."""
+
+    def __init__(self, n_features: int, n_classes: int, n_per_class: int, device: str) -> None:
+        generator = torch.Generator().manual_seed(0)
+        target = torch.arange(n_classes).repeat_interleave(n_per_class)
+        x = torch.randn(len(target), n_features, generator=generator)
+        x += torch.randn(n_classes, n_features, generator=generator)[target]
+        i, j = torch.randint(len(x), (2, BATCH), generator=generator)
+        self.x, self.target, self.query = x.to(device), target.to(device), (0.7 * x[i] + 0.3 * x[j]).to(device)
+        self.numpy_query = self.query.cpu().numpy()
+        self.classes = [x[target == c].numpy() for c in range(n_classes)]
+        self.n_features, self.n_classes = n_features, n_classes
+        self.title = f"{n_features},{n_classes},{n_per_class}"
+
+
+def gm_cases(device: str) -> Iterator[Case]:
+    small = Problem(20, 10, 500, device)
+    gaussians = [(rows.mean(0), np.cov(rows.T) + 1e-4 * np.eye(20)) for rows in small.classes]
+
+    def published_recipe() -> np.ndarray:
+        return np.stack([stats.multivariate_normal.pdf(small.numpy_query, *g) for g in gaussians], 1)
+
+    yield gm_case("full", small, {"published recipe": (published_recipe, 30.0), "sklearn": 4.0}, {"product": 3.0})
+    yield gm_case("full", Problem(128, 10, 500, device), {"sklearn": 3.0}, {})
+    yield gm_case("full", Problem(512, 100, 600, device), {"sklearn": 3.0}, {"full product form": 0.6})
+    yield gm_case("diag", Problem(512, 100, 100, device), {"sklearn": 2.3}, {})
+    yield gm_case("tied", Problem(128, 10, 500, device), {"sklearn": 12.0}, {})
+
+
+def gm_case(kind: str, problem: Problem, at_least: dict[str, Any], at_most: dict[str, float]) -> Case:
+    gm = make_backend("gm", covariance_type=kind).fit(problem.x, problem.target)
+    stacked = torch.randn(problem.n_features, problem.n_classes * problem.n_features).to(problem.query)
+    bias = stacked[0].clone()
+
+    def full_product_form() -> Tensor:
+        z = torch.addmm(bias, problem.query, stacked).view(BATCH, problem.n_classes, -1)
+        return z.square().sum(-1)
+
+    mixture, mixture32 = sklearn_mixture(problem, kind, np.float64), sklearn_mixture(problem, kind, np.float32)
+    query64 = problem.numpy_query.astype(np.float64)
+    available: dict[str, Call] = {
+        OURS: lambda: gm.log_prob(problem.query),
+        POSTERIOR: lambda: class_posterior(gm.log_prob(problem.query)),
+        "sklearn": lambda: mixture.predict_proba(query64),
+        "sklearn float32": lambda: mixture32.predict_proba(problem.numpy_query),
+        "product": lambda: problem.query @ stacked,
+        "full product form": full_product_form,
+    }
+    available |= {name: entry[0] for name, entry in at_least.items() if isinstance(entry, tuple)}
+    bars = {name: entry[1] if isinstance(entry, tuple) else entry for name, entry in at_least.items()}
+    candidates = {
+        name: available[name] for name in [OURS, POSTERIOR, *at_least, "sklearn float32", "product", *at_most]
+    }
+    return Case(f"gm {kind} {problem.title}", candidates, bars, at_most, learnt_bytes(gm))
+
+
+def sklearn_mixture(problem: Problem, kind: str, dtype: type) -> GaussianMixture:
+    """One component per class, with the parameters of the class and not by EM."""
+    means = np.stack([rows.mean(0) for rows in problem.classes]).astype(dtype)
+    spreads = [np.cov(rows.T) + 1e-4 * np.eye(problem.n_features) for rows in problem.classes]
+    covariances = {
+        "full": np.stack(spreads),
+        "tied": np.mean(spreads, 0),
+        "diag": np.stack([np.diag(s) for s in spreads]),
+    }
+    precision = np.linalg.inv(covariances[kind]) if kind != "diag" else 1 / covariances[kind]
+    root = np.sqrt(precision) if kind == "diag" else np.linalg.cholesky(precision)
+    mixture = GaussianMixture(problem.n_classes, covariance_type=kind)
+    mixture.weights_ = np.full(problem.n_classes, 1 / problem.n_classes, dtype=dtype)
+    mixture.means_, mixture.precisions_cholesky_ = means, root.astype(dtype)
+    return mixture
+
+
+def kde_cases(device: str) -> Iterator[Case]:
+    yield kde_case(Problem(20, 10, 500, device), {"scipy": 16.0, "naive torch": 3.5}, {})
+    yield kde_case(Problem(128, 10, 5000, device), {"scipy": 22.0}, {"product + exp2": 1.15})
+    yield kde_case(Problem(20, 10, 50_000, device), {"naive torch": 4.0}, {})
+
+
+def kde_case(problem: Problem, at_least: dict[str, float], at_most: dict[str, float]) -> Case:
+    kde = make_backend("kde").fit(problem.x, problem.target)
+    scipy_kdes = [stats.gaussian_kde(rows.T) for rows in problem.classes] if "scipy" in at_least else []
+    whitened = [torch.from_numpy(rows).to(problem.query) for rows in problem.classes]
+    whiten = torch.eye(problem.n_features).to(problem.query)
+    chunks = torch.cat(whitened).split(2048)
+
+    def naive_torch() -> Tensor:
+        columns = [-0.5 * torch.cdist(problem.query @ whiten, rows).square() for rows in whitened]
+        return torch.stack([torch.logsumexp(column, 1) for column in columns], 1)
+
+    def product_and_exp2() -> None:
+        for rows in chunks:
+            (problem.query @ rows.T).exp2_()
+
+    available: dict[str, Call] = {
+        OURS: lambda: kde.log_prob(problem.query),
+        "scipy": lambda: np.stack([each.logpdf(problem.numpy_query.T) for each in scipy_kdes], 1),
+        "naive torch": naive_torch,
+        "product + exp2": product_and_exp2,
+    }
+    at_most = at_most or {"product + exp2": math.inf}
+    candidates = {name: available[name] for name in (OURS, *at_least, *at_most)}
+    return Case(f"kde {problem.title}", candidates, at_least, at_most, learnt_bytes(kde))
+
+
+def nn_cases(device: str) -> Iterator[Case]:
+    for problem, bar in ((Problem(20, 10, 500, device), 1.7), (Problem(128, 10, 5000, device), 1.4)):
+        yield nn_case(problem, bar)
+
+
+def nn_case(problem: Problem, bar: float) -> Case:
+    nearest = make_backend("nn").fit(problem.x, problem.target)
+    chunks = problem.x.split(2048)
+
+    def product() -> None:
+        for rows in chunks:
+            problem.query @ rows.T
+
+    candidates: dict[str, Call] = {OURS: lambda: nearest.log_prob(problem.query), "product": product}
+    if faiss is None:
+        return Case(f"nn {problem.title}", candidates, {}, {"product": math.inf}, learnt_bytes(nearest))
+    indices = []
+    for rows in problem.classes:
+        indices.append(faiss.IndexFlatL2(problem.n_features))
+        indices[-1].add(rows)
+    candidates["faiss Flat"] = lambda: [index.search(problem.numpy_query, 1) for index in indices]
+    return Case(f"nn {problem.title}", candidates, {"faiss Flat": bar}, {"product": math.inf}, learnt_bytes(nearest))
+
+
+def moment_cases(device: str) -> Iterator[Case]:
+    for n_features, n_classes, n_rows, bar in ((20, 10, 50_000, 4.0), (64, 100, 1_000_000, 2.4)):
+        generator = torch.Generator().manual_seed(0)
+        x = torch.randn(n_rows, n_features, generator=generator)
+        target = torch.randint(n_classes, (n_rows,), generator=generator)
+        yield moment_case(x, target, n_classes, bar, device)
+
+
+def moment_case(x: Tensor, target: Tensor, n_classes: int, bar: float, device: str) -> Case:
+    rows, labels = x.numpy(), target.numpy()
+    device_x, device_target = x.to(device), target.to(device)
+    candidates: dict[str, Call] = {
+        OURS: lambda: class_moments(device_x, device_target, n_classes),
+        "EmpiricalCovariance": lambda: [EmpiricalCovariance().fit(rows[labels == c]) for c in range(n_classes)],
+        "product": lambda: device_x.T @ device_x,
+    }
+    title = f"fit moments {len(x)}x{x.shape[1]},{n_classes}"
+    return Case(title, candidates, {"EmpiricalCovariance": bar}, {"product": math.inf}, 4 * x.numel())
+
+
+def learnt_bytes(density: torch.nn.Module) -> int:
+    return sum(buffer.nbytes for buffer in density.buffers())
+
+
+def report(case: Case, device: str, rounds: int) -> None:
+    on_cpu = {"published recipe", "sklearn", "sklearn float32", "scipy", "faiss Flat", "EmpiricalCovariance"}
+    on_device = frozenset(case.candidates.keys() - on_cpu) if device == "cuda" else frozenset()
+    seconds = interleave(case.candidates, rounds=rounds, on_device=on_device)
+    ours = sorted(seconds[OURS])[rounds // 2]
+    bandwidth = f", {case.n_bytes / ours / 1e9:.0f} GB/s of learnt state" if device == "cuda" else ""
+    print(f"{case.title}: {1e3 * ours:.3f} ms{bandwidth}", flush=True)
+    for name in list(case.candidates)[1:]:
+        if name not in LIMITS:
+            low, middle, high = ratios(seconds, name, POSTERIOR if name.startswith("sklearn") else OURS)
+            bar = case.at_least.get(name, 0.0)
+            note = verdict(f">= {bar:g}", middle >= bar) if bar else ""
+            print(f"    {name} takes {middle:.2f}x as long [{low:.2f}, {high:.2f}]  {note}")
+        else:
+            low, middle, high = ratios(seconds, OURS, name)
+            bar = case.at_most.get(name, math.inf)
+            note = "" if bar == math.inf else verdict(f"<= {bar:g}", middle <= bar)
+            print(f"    genlabel takes {middle:.2f}x as long as the {name} [{low:.2f}, {high:.2f}]  {note}")
+
+
+def verdict(bar: str, met: bool) -> str:
+    return f"{bar}: {'met' if met else 'MISSED'}"
+
+
+def report_memory() -> None:
+    for n_per_class in (500, 5000, 50_000):
+        problem = Problem(20, 10, n_per_class, "cpu")
+        kde = make_backend("kde").fit(problem.x, problem.target)
+        extra = peak_bytes(lambda kde=kde, query=problem.query: kde.log_prob(query))
+        print(f"kde {problem.title}: {extra / 2**20:.1f} MB beyond the learnt state  {verdict('<= 8', extra <= 2**23)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split(":")[0])
+    parser.add_argument("--only", default="", help="run the cases whose title contains this")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    print(versions("torch", "numpy", "scipy", "scikit-learn"), end="")
+    if faiss is None:
+        print("; faiss is not installed, its rows are left out: pip install faiss-cpu")
+    else:
+        faiss.omp_set_num_threads(1)
+        print(f", faiss {faiss.__version__}")
+    for kind in (gm_cases, kde_cases, nn_cases, moment_cases):
+        for case in kind(arguments.device) if matches(kind, arguments.only) else ():
+            if arguments.only in case.title:
+                report(case, arguments.device, arguments.rounds)
+    if arguments.only in "kde memory":
+        report_memory()
+
+
+def matches(kind: Callable[..., Any], only: str) -> bool:
+    name = {"gm_cases": "gm", "kde_cases": "kde", "nn_cases": "nn", "moment_cases": "fit moments"}[kind.__name__]
+    return only.startswith(name) or name.startswith(only) or not only
+
+
+if __name__ == "__main__":
+    main()
