@@ -131,8 +131,9 @@ def kde_cases(device: str) -> Iterator[Case]:
 def kde_case(problem: Problem, at_least: dict[str, float], at_most: dict[str, float]) -> Case:
     kde = make_backend("kde").fit(problem.x, problem.target)
     scipy_kdes = [stats.gaussian_kde(rows.T) for rows in problem.classes] if "scipy" in at_least else []
-    whitened = [torch.from_numpy(rows).to(problem.query) for rows in problem.classes]
-    whiten = torch.eye(problem.n_features).to(problem.query)
+    width = len(problem.classes[0]) ** (-1 / (problem.n_features + 4))  # the classes have unit covariance
+    whiten = torch.eye(problem.n_features).to(problem.query) / width
+    whitened = [torch.from_numpy(rows).to(whiten) @ whiten for rows in problem.classes]
     chunks = torch.cat(whitened).split(2048)
 
     def naive_torch() -> Tensor:
