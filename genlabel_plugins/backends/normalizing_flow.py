@@ -24,7 +24,7 @@ Flow = Literal["nsf", "maf", "realnvp"]
 Engine = Literal["normflows", "zuko"]
 
 CHUNK_ROWS = 16_384  # pairs of a row and a class that are scored together
-ROWS_PER_FEATURE = 50  # below, one Gaussian or a small mixture is usually as good
+ROWS_PER_FEATURE = 50  # below, one Gaussian or a small mixture is often as good
 
 
 class NormalizingFlow(Density):
@@ -208,8 +208,8 @@ class NormalizingFlow(Density):
         if bool(few.any()):
             warnings.warn(
                 f"{int(few.sum())} of {len(count)} classes have fewer than {ROWS_PER_FEATURE} rows per feature (the "
-                f"smallest has {int(count.min())} rows of {n_features} features), too few for a flow to be worth it: "
-                "compare with backend 'gm'",
+                f"smallest has {int(count.min())} rows of {n_features} features), often too few for a flow to be "
+                "worth it: compare with backend 'gm'",
                 stacklevel=2,
             )
 
