@@ -21,7 +21,7 @@ class GenLabelFastCollateMixup(GenLabelMixer, FastCollateMixup):
     set in the training process would never reach it.
 
     Example:
-        >>> collate_fn = GenLabelFastCollateMixup(mixup_alpha=1.0, num_classes=10, gamma=0.5)
+        >>> collate_fn = GenLabelFastCollateMixup(mixup_alpha=1.0, num_classes=10)
         >>> collate_fn.mixup_enabled = False
         >>> collate_fn.mixup_enabled
         False

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from genlabel_plugins import Relabeler
 from genlabel_timm.features import ModelFeatures
-from genlabel_timm.relabeling import BETA, GAMMA, Relabeling
+from genlabel_timm.relabeling import BETA, Relabeling
 
 
 class MixedBatch(NamedTuple):
@@ -33,7 +33,7 @@ class GenLabelMixer(Mixup):
     def __init__(
         self,
         *args: Any,
-        gamma: float = GAMMA,
+        gamma: float | None = None,
         beta: float = BETA,
         top_k: int | None = 2,
         relabeler: Relabeler | None = None,
@@ -115,7 +115,7 @@ class GenLabelMixup(GenLabelMixer):
 
     Args:
         *args: Positional arguments of `timm.data.Mixup`.
-        gamma: Trust in Algorithm 3's posterior, in [0, 1]; a `relabeler` brings its own.
+        gamma: Trust in Algorithm 3's posterior, in [0, 1]; 0.3 by default. A `relabeler` has its own.
         beta: Memory ratio of Algorithm 3's class statistics.
         top_k: Classes that Algorithm 3's posterior keeps.
         relabeler: A fitted relabeler, for Algorithms 1 and 2.
@@ -130,7 +130,7 @@ class GenLabelMixup(GenLabelMixer):
     Example:
         >>> import timm, torch
         >>> model = timm.create_model("test_resnet", num_classes=10)
-        >>> mixup_fn = GenLabelMixup(mixup_alpha=1.0, num_classes=10, gamma=0.5).attach(model)
+        >>> mixup_fn = GenLabelMixup(mixup_alpha=1.0, num_classes=10).attach(model)
         >>> x, y = mixup_fn(torch.randn(8, 3, 32, 32), torch.arange(8))
         >>> y.shape, mixup_fn.report()["classes_without_statistics"]
         (torch.Size([8, 10]), [8, 9])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from genlabel_plugins import GenLabel, Relabeler, RunningGaussian
 from genlabel_timm.label_report import LabelReport, largest_entropy
 
-GAMMA = 0.5  # defaults of joint training
+GAMMA = 0.3  # defaults of joint training, by benchmarks/mnist_low_data.py
 BETA = 0.9
 
 
@@ -28,16 +28,16 @@ class Relabeling(nn.Module):
     Args:
         num_classes: Number of classes C.
         label_smoothing: timm's smoothing s, in [0, 1).
-        relabeler: A fitted relabeler (Algorithms 1 and 2), whose label, its own gamma included, stands for `y_gen`;
+        relabeler: A fitted relabeler (Algorithms 1 and 2), whose label, by its own gamma, stands for `y_gen`;
             None for Gaussian class statistics that follow the features (Algorithm 3).
-        gamma: Trust in Algorithm 3's `y_gen`, in [0, 1].
+        gamma: Trust in Algorithm 3's `y_gen`, in [0, 1]; 0.3 by default. A `relabeler` has its own.
         beta: Memory ratio of Algorithm 3's statistics.
         top_k: Classes that Algorithm 3's `y_gen` keeps.
         stats_every: Steps between two updates of Algorithm 3's statistics.
         gamma_warmup: Steps over which w rises from 0 to 1.
 
     Raises:
-        ValueError: On an option out of range, naming the value.
+        ValueError: On an option out of range, naming the value, or `gamma` beside a `relabeler`.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Relabeling(nn.Module):
         *,
         label_smoothing: float = 0.0,
         relabeler: Relabeler | None = None,
-        gamma: float = GAMMA,
+        gamma: float | None = None,
         beta: float = BETA,
         top_k: int | None = 2,
         stats_every: int = 1,
@@ -55,8 +55,10 @@ class Relabeling(nn.Module):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
-        if not 0 <= gamma <= 1:
+        if gamma is not None and not 0 <= gamma <= 1:
             raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+        if gamma is not None and relabeler is not None:
+            raise ValueError(f"gamma is the relabeler's own: set it there, got gamma={gamma} beside a relabeler")
         if stats_every < 1:
             raise ValueError(f"stats_every must be at least 1, got {stats_every}")
         if gamma_warmup < 0:
@@ -67,7 +69,7 @@ class Relabeling(nn.Module):
         self.relabeler: Any = (
             GenLabel(RunningGaussian(num_classes, beta=beta), top_k=top_k) if self.joint else relabeler
         )
-        self.gamma = gamma if self.joint else 1.0
+        self.gamma = 1.0 if relabeler is not None else GAMMA if gamma is None else gamma
         self.stats_every = stats_every
         self.gamma_warmup = gamma_warmup
         self.step = 0

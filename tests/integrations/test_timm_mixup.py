@@ -233,6 +233,8 @@ def test_errors_name_the_value() -> None:
         with pytest.raises(ValueError, match=f"{next(iter(option))} must"):
             GenLabelMixup(num_classes=C, **option)
     relabeler = GenLabel(spherical()).fit(torch.randn(40, 3, 32, 32), torch.arange(40) % 4)
+    with pytest.raises(ValueError, match="gamma is the relabeler's own"):
+        GenLabelMixup(num_classes=C, relabeler=relabeler, gamma=0.5)
     with pytest.raises(ValueError, match=r"\(8, 4\).*\(8, 5\)"):
         GenLabelMixup(num_classes=C, relabeler=relabeler)(x, target)
     with pytest.raises(ValueError, match="Algorithm 3"):
