@@ -4,8 +4,8 @@ Log-densities of all classes for a batch (posteriors where scikit-learn gives no
 in turn; a ratio is taken within a round and its median printed with its extremes. torch and faiss work in float32,
 scipy in float64 as it always does, scikit-learn in float64 as on arrays of NumPy's default type, and in float32 for
 information. "published recipe" is one scipy call per class for the whole batch: the kindest reading, for one call per
-row and class takes more than a hundred times as long. `--device cuda` times the torch candidates by device events and adds the
-memory bandwidth reached. The nearest-neighbour rows need faiss (`pip install faiss-cpu`).
+row and class takes more than a hundred times as long. `--device cuda` times the torch candidates by device events and
+adds the memory bandwidth reached. The nearest-neighbour rows need faiss (`pip install faiss-cpu`).
 """
 
 from __future__ import annotations
