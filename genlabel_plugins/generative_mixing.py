@@ -128,55 +128,51 @@ class GenerativeMixer:
             lam `(B,)`.
         """
         lam = lam.to(torch.promote_types(x.dtype, torch.float32))
-        pair = torch.stack([target[: len(partner)], target[partner]], 1)  # (B, 2)
+        pair = torch.stack([target[: len(partner)], target.take(partner)])  # (2, B)
         with torch.autocast(x.device.type, enabled=False):
-            path = self._path(x, target, partner)
+            path = self._path(x, target, pair, partner)
             with torch.no_grad():
-                t = self._position(path, x, target, partner, lam)
+                t = self._position(path, x, pair, partner, lam)
             x_mix = path(t[:, None])
             # The ratio that the densities measure at the finished point, whatever the search believed.
-            log_prob = self.relabeler.log_prob(x_mix.detach()).gather(1, pair)
+            log_prob = self.relabeler.log_prob(x_mix.detach()).gather(1, pair.T)
             ratio = torch.sigmoid(log_prob[:, 0] - log_prob[:, 1]).to(lam.dtype)
         attained = (ratio - lam).abs() <= self.tolerance
-        # Where both densities vanish no ratio holds, and only a sample has a label.
-        first, silent = lam >= 0.5, torch.isnan(ratio)
-        share = torch.where(silent, first.to(lam.dtype), torch.where(attained, lam, ratio))
-        sample = torch.where(_per_row(first, x), x[: len(partner)], x[partner])
-        return torch.where(_per_row(silent, x), sample, x_mix), share, attained
+        # Where both densities vanish no ratio holds: the point is a sample, and its label its own.
+        return x_mix, torch.where(attained, lam, torch.where(torch.isnan(ratio), lam.round(), ratio)), attained
 
     def _position(
-        self, path: Callable[[Tensor], Tensor], x: Tensor, target: Tensor, partner: Tensor, lam: Tensor
+        self, path: Callable[[Tensor], Tensor], x: Tensor, pair: Tensor, partner: Tensor, lam: Tensor
     ) -> Tensor:
         """Positions of the mixed inputs on their paths, shape `(B,)`."""
-        pair = torch.stack([target[: len(partner)], target[partner]], 1)[:, None]  # (B, 1, 2)
 
         def measured(t: Tensor, /) -> Tensor:  # (B, S) -> (B, S)
             log_prob: Tensor = self.relabeler.log_prob(path(t)).unflatten(0, t.shape)  # (B, S, C)
-            log_prob = log_prob.gather(2, pair.expand(*t.shape, 2))
+            log_prob = log_prob.gather(2, pair.T[:, None].expand(*t.shape, 2))
             return (log_prob[..., 0] - log_prob[..., 1]).to(t.dtype)
 
         segment: Any = getattr(getattr(self.relabeler, "density", self.relabeler), "segment", None)
         log_ratio: LogRatio | None = None
         if segment is not None and self.decode is None:
-            log_ratio = segment(x, target, partner)
+            log_ratio = segment(x, pair, partner)
         wide = lam.to(accumulator(lam))
         goal = torch.logit(wide, eps=torch.finfo(lam.dtype).eps)
         options = {"n_intervals": self.n_intervals, "n_steps": self.n_steps}
         return closest_position(measured if log_ratio is None else log_ratio, goal, wide, **options)
 
-    def _path(self, x: Tensor, target: Tensor, partner: Tensor) -> Callable[[Tensor], Tensor]:
+    def _path(self, x: Tensor, target: Tensor, pair: Tensor, partner: Tensor) -> Callable[[Tensor], Tensor]:
         """Inputs at positions between partners (at 0) and rows (at 1), `(B, S) -> (B*S, *)`."""
-        codes = x if self.encode is None else self.encode(x, target)
-        wide = codes.to(accumulator(codes))
-        start, stop = wide[partner, None], wide[: len(partner), None]  # (B, 1, *)
+        encode, decode = self.encode, self.decode
+        codes = x if encode is None else encode(x, target)
+        codes = codes.to(torch.promote_types(codes.dtype, torch.float32))
+        start, stop = codes.index_select(0, partner)[:, None], codes[: len(partner), None]  # (B, 1, *)
 
         def path(t: Tensor) -> Tensor:
-            points = torch.lerp(start, stop, _per_row(t.to(wide), start)).flatten(0, 1).to(codes.dtype)
-            if self.decode is None:
+            points = torch.lerp(start, stop, _per_row(t.to(codes.dtype), start)).flatten(0, 1)
+            if decode is None:
                 return points.to(x.dtype)
             as_i, as_j = (
-                self.decode(points, c.repeat_interleave(t.shape[1])).reshape(-1, *x.shape[1:]).to(x.dtype)
-                for c in (target[: len(partner)], target[partner])
+                decode(points, c.repeat_interleave(t.shape[1])).reshape(-1, *x.shape[1:]).to(x.dtype) for c in pair
             )
             return torch.lerp(as_j, as_i, _per_row(t.flatten().to(x.dtype), x))
 

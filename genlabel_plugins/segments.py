@@ -73,12 +73,20 @@ class MixtureLogRatio(NamedTuple):
         return (log2_sum[0] - log2_sum[1]) * math.log(2)
 
 
-def mixture_log_ratio(exponent: Tensor) -> QuadraticLogRatio | MixtureLogRatio:
-    """Log-ratio of two mixtures whose components have these ends and bulges, `(3, 2, B, M)`; of one, a quadratic."""
-    if exponent.shape[3] == 1:
-        return QuadraticLogRatio(*(exponent[:, 0] - exponent[:, 1]).squeeze(2))
-    start, stop, bulge = (exponent / math.log(2)).clamp(min=lowest(exponent))
-    return MixtureLogRatio(start, stop, bulge, torch.empty_like(start))
+def mixture_log_ratio(log_weight: Tensor, square: Tensor) -> QuadraticLogRatio | MixtureLogRatio:
+    """Log-ratio of two Gaussian mixtures; of one component, a quadratic.
+
+    Args:
+        log_weight: Log weight and normaliser of each component, shape `(2, B, M)`.
+        square: Squared distance of the component from t = 0 and from t = 1, and squared length of the segment, in
+            the units of the component, shape `(3, 2, B, M)`.
+    """
+    if log_weight.shape[2] == 1:
+        constant = (log_weight[0] - log_weight[1]).squeeze(1)
+        start, stop, length = (square[:, 0] - square[:, 1]).squeeze(2).mul_(0.5)
+        return QuadraticLogRatio(constant - start, constant - stop, length)
+    start, stop = ((log_weight - 0.5 * distance).div(math.log(2)).clamp(min=lowest(square)) for distance in square[:2])
+    return MixtureLogRatio(start, stop, square[2] / (2 * math.log(2)), torch.empty_like(start))
 
 
 def lowest(x: Tensor) -> float:
@@ -86,13 +94,12 @@ def lowest(x: Tensor) -> float:
     return torch.finfo(x.dtype).min / 4
 
 
-def segment_ends(density: Density, x: Tensor, target: Tensor, partner: Tensor) -> tuple[Tensor, Tensor]:
-    """Centred rows `(N, D)`, and for each of the first B and its partner the column in `_log_prob`, `(2, B)`.
+def segment_ends(density: Density, x: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
+    """Centred rows, `(N, *) -> (N, D)`, and the columns of classes in `_log_prob`, `(2, B) -> (2, B)`.
 
     The rows are float64: a root between two narrow classes is a small difference of large squares.
     """
     rows = (as_rows(x) - density.offset_).to(density.offset_.dtype)
-    pair = torch.stack([target[: len(partner)], target[partner]])
     if len(density.present_) < density.n_classes:
         column = ((density.class_count_ > 0).cumsum(0) - 1).clamp(min=0)  # (C,); a class without rows has none
         pair = column[pair]
@@ -117,7 +124,7 @@ def closest_position(
         n_steps: Evaluations spent on narrowing a bracket.
 
     Returns:
-        Positions, shape `(B,)`; where the log-ratio is NaN all along, `lam`.
+        Positions, shape `(B,)`; where the log-ratio is NaN all along, the end nearer to `lam`.
 
     Example:
         >>> line = QuadraticLogRatio(torch.tensor([-1.0]), torch.tensor([3.0]), torch.tensor([0.0]))
@@ -136,21 +143,18 @@ def _quadratic_position(log_ratio: QuadraticLogRatio, goal: Tensor, lam: Tensor)
     k = log_ratio.bulge
     b = log_ratio.stop - log_ratio.start + k
     c = log_ratio.start - goal  # the excess is c + b t - k t^2
-    square = torch.addcmul(b.square(), k, c, value=4)
-    q = b + torch.copysign(square.sqrt(), b)  # no cancellation; NaN without a root
-    two_k = 2 * k
-    # Roots or vertex outside fall on the end that comes closest; on a constant excess any position does.
-    t = torch.stack([lam, q, -2 * c, b]) / torch.stack([torch.ones_like(q), two_k, q, two_k])  # (4, B)
-    t = t.clamp(0, 1).nan_to_num(0.0)
-    gap = torch.addcmul(c, t, b - k * t).abs()
-    closest = gap <= gap.amin(0) + _rounding(gap)
-    best = torch.where(closest, (t - lam).abs(), torch.inf).argmin(0, keepdim=True)
+    square = torch.addcmul(b.square(), k, c, value=4).clamp_(min=0)  # without a root, the vertex stands for both
+    q = b + torch.copysign(square.sqrt_(), b)  # no cancellation
+    # A root outside falls on the end that comes closest; on a constant excess there is none but lam.
+    t = torch.stack([lam, q / (2 * k), -2 * c / q]).clamp_(0, 1).nan_to_num_(0.0)  # (3, B)
+    gap = torch.addcmul(c, t, b - k * t).abs_()
+    best = _closeness(gap, t, lam).argmin(0, keepdim=True)
     return t.gather(0, best).squeeze(0)
 
 
-def _rounding(gap: Tensor) -> float:
-    """Difference of log-ratios that counts as none: beyond rounding, and within any tolerance."""
-    return float(torch.finfo(gap.dtype).eps ** 0.5)
+def _closeness(gap: Tensor, t: Tensor, lam: Tensor) -> Tensor:
+    """How close positions come to the goal; where that differs by rounding alone, how close they are to lam."""
+    return torch.add(gap, (t - lam).abs_(), alpha=torch.finfo(gap.dtype).eps ** 0.5)
 
 
 def _searched_position(log_ratio: LogRatio, goal: Tensor, lam: Tensor, n_intervals: int, n_steps: int) -> Tensor:
@@ -180,18 +184,18 @@ def _searched_position(log_ratio: LogRatio, goal: Tensor, lam: Tensor, n_interva
         f_a = torch.where(crossed, f_b, f_a * torch.where(shrink > 0, shrink, 0.5))
         a = torch.where(crossed, b, a)
         b, f_b = t, f
-    return best
+    return torch.where(torch.isfinite(f_best), best, lam.round())
 
 
 def _closest(grid: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Grid point of the smallest value, that value, and the vertex of the parabola there, `(B,)` each."""
+    """Grid point closest to a value of zero, that distance, and the vertex of the parabola there, `(B,)` each."""
     gap = torch.where(torch.isnan(value), torch.inf, value.abs())
-    middle = grid.shape[1] // 2  # lam, taken where others are as close
-    smallest, first = gap.min(1)
-    place = torch.where(gap[:, middle] <= smallest + _rounding(gap), middle, first)[:, None]
+    middle = grid.shape[1] // 2  # lam
+    place = _closeness(gap, grid, grid[:, middle, None]).argmin(1, keepdim=True)
     inner = place.clamp(1, grid.shape[1] - 2)
     t0, t1, t2 = (grid.gather(1, inner + shift).squeeze(1) for shift in (-1, 0, 1))
     v0, v1, v2 = (value.gather(1, inner + shift).squeeze(1) for shift in (-1, 0, 1))
     left, right = (t1 - t0) * (v1 - v2), (t1 - t2) * (v1 - v0)
     vertex = t1 - 0.5 * ((t1 - t0) * left - (t1 - t2) * right) / (left - right)
-    return grid.gather(1, place).squeeze(1), smallest, torch.where((vertex >= t0) & (vertex <= t2), vertex, t1)
+    vertex = torch.where((vertex >= t0) & (vertex <= t2), vertex, t1)
+    return grid.gather(1, place).squeeze(1), gap.gather(1, place).squeeze(1), vertex

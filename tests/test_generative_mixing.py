@@ -103,7 +103,9 @@ def test_the_log_ratio_on_a_segment_is_that_of_log_prob(name):
     log_prob = density.log_prob(points.flatten(0, 1)).view(40, 3, -1)
     rows = torch.arange(40)
     expected = log_prob[rows, :, target[:40]] - log_prob[rows, :, target[partner]]
-    torch.testing.assert_close(density.segment(x, target, partner)(t), expected, rtol=1e-9, atol=1e-8)
+    torch.testing.assert_close(
+        density.segment(x, torch.stack([target[:40], target[partner]]), partner)(t), expected, rtol=1e-9, atol=1e-8
+    )
 
 
 @pytest.mark.parametrize("name", ["full", "tied", "diag", "spherical"])

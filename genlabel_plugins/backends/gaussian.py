@@ -126,7 +126,7 @@ class GaussianMixture(Density):
         component = pair[..., None]  # (2, B, M)
         if n_components > 1:
             component = component * n_components + torch.arange(n_components, device=x.device)
-        log_norm = self.log_norm_.flatten()[component].to(rows)
+        log_norm = self.log_norm_.take(component).to(rows)
         if self.covariance_type == "full":
             square = whitened_segment(rows, self.whiten_.to(rows), self.log_norm_.numel(), component, partner)
         else:

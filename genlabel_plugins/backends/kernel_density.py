@@ -109,14 +109,14 @@ class KernelDensity(Density):
         self.row_score_, self.tile_class_ = row_score, tiles.target
         self.class_tile_ = tiles.of_class(len(mean))
 
-    def segment(self, x: Tensor, target: Tensor, partner: Tensor) -> LogRatio | None:
+    def segment(self, x: Tensor, pair: Tensor, partner: Tensor) -> LogRatio | None:
         r"""Log-ratio :math:`\log p_{c_i} - \log p_{c_j}` along the segments from partners (at 0) to rows (at 1).
 
         The score of a training row is linear on a segment, so that one product at the ends serves all positions.
 
         Args:
             x: Rows, shape `(N, *)`, of which the first B have a partner.
-            target: Classes of the rows, shape `(N,)`.
+            pair: Classes of these rows and of their partners, shape `(2, B)`.
             partner: Row at the other end, shape `(B,)`.
 
         Returns:
@@ -125,7 +125,7 @@ class KernelDensity(Density):
         n_tiles, width = self.row_score_.shape[:2]
         if len(x) * n_tiles * width > MAX_SEGMENT_ELEMENTS:
             return None
-        rows, pair = segment_ends(self, x, target, partner)
+        rows, pair = segment_ends(self, x, pair)
         n_classes = len(self.log_norm_)
         square = whitened_segment(rows, self.whiten_.to(rows), n_classes, pair[..., None], partner)  # (3, 2, B, 1)
         score = with_ones(rows.to(self.row_score_)) @ self.row_score_.flatten(0, 1).T

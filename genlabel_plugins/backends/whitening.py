@@ -56,8 +56,9 @@ def whitened_segment(x: Tensor, whiten: Tensor, n_classes: int, component: Tenso
     for block in whitening_blocks(whiten, n_classes, x.shape[1]):
         width = len(block) // n_classes
         z = (rows[:, : block.shape[1]] @ block.T).view(len(rows) * n_classes, width)
-        z_j, z_i = z.index_select(0, place).view(2, *component.shape, width)
-        squares.append(torch.stack([z_j, z_i, z_i - z_j]).square_().sum(-1))
+        z = z.index_select(0, place).view(2, *component.shape, width)
+        norms = [torch.linalg.vector_norm(part, dim=-1) for part in (z, z[1:] - z[:1])]  # makes no copy to square
+        squares.append(torch.cat(norms).square_())
     return reduce(torch.add, squares)
 
 
