@@ -114,6 +114,7 @@ def main():
 
 
 def page(rows, names):
+    backends = " ".join(names[: -len(REFERENCES)])
     lines = [
         "# How well the backends fit real data",
         "",
@@ -127,7 +128,7 @@ def page(rows, names):
         "|---" * (len(names) + 1) + "|",
         *(f"| {title} | " + " | ".join(cells) + " |" for title, cells in rows.items()),
         "",
-        f"    python benchmarks/real_data.py --backends {' '.join(names[: -len(REFERENCES)])} --output docs/fit_quality.md",
+        f"    python benchmarks/real_data.py --backends {backends} --output docs/fit_quality.md",
         "",
     ]
     return "\n".join(lines)
