@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins.density import accumulator
-from genlabel_plugins.moments import class_moments
+from genlabel_plugins.moments import class_moments, constant_features, feature_scale
 
 REGULARISER = 1e-4  # in units of each feature's variance over all rows
 TAIL_START = 1.5  # in units of the largest norm of a training row of the class
@@ -47,9 +47,7 @@ def class_units(x: Tensor, target: Tensor, offset: Tensor, *, diagonal: bool = F
     moments = class_moments(x, target, int(target.max()) + 1, diagonal=diagonal)
     count, mean, scatter = moments
     within = scatter if diagonal else scatter.diagonal(dim1=1, dim2=2)  # (K, D)
-    variance = (within.sum(0) + count @ mean.square()) / count.sum()  # about zero, the mean of all rows
-    constant = x.abs().amax(0) <= 2 * torch.finfo(x.dtype).eps * offset.abs()
-    scale = torch.where(constant | (variance <= 0), 1.0, variance).sqrt()
+    scale = feature_scale(moments, constant_features(x, offset))
     pooled = within.sum(0) / (count.sum() - len(count)).clamp(min=1) / scale.square()
     pooled = torch.where(count.sum() > len(count), pooled, 1.0)
     weight = count.view(-1, *[1] * (scatter.ndim - 1))
