@@ -67,8 +67,8 @@ def main() -> None:
         density = make_backend(name[:3].strip(" ,"), **params).fit(x, target)
         mixers = {"ours": GenerativeMixer(density), "bisection": Bisection(density)}
         pair = torch.stack([c, c[partner]])
-        path = mixers["ours"]._path(x_batch, c, pair, partner)
-        positions = {key: lambda m=m: m._position(path, x_batch, pair, partner, lam) for key, m in mixers.items()}
+        on_path = mixers["ours"]._path(x_batch, c, pair, partner), x_batch, pair, partner, lam
+        positions = {key: lambda m=m, at=on_path: m._position(*at) for key, m in mixers.items()}
         whole = {key: lambda m=m: m.mix(x_batch, c, partner, lam) for key, m in mixers.items()}
         attained = [call()[2][other].float().mean() for call in whole.values()]
         print(f"{name:22} position {report(positions)}; with the ratio measured {report(whole)}; ", end="")

@@ -161,30 +161,29 @@ def _searched_position(log_ratio: LogRatio, goal: Tensor, lam: Tensor, n_interva
     half = torch.linspace(0, 1, n_intervals // 2 + 1).to(lam)
     grid = torch.cat([lam[:, None] * half, torch.lerp(lam[:, None], torch.ones_like(lam[:, None]), half[1:])], 1)
     value = log_ratio(grid) - goal[:, None]  # (B, n_intervals + 1)
-    crosses = value[:, :-1].sign() * value[:, 1:].sign() <= 0  # (B, n_intervals); false next to a NaN
+    crosses = value[:, :-1] * value[:, 1:] <= 0  # (B, n_intervals); false next to a NaN
     distance = torch.where(crosses, ((grid[:, :-1] + grid[:, 1:]) / 2 - lam[:, None]).abs(), torch.inf)
     nearest, left = distance.min(1)
     a, b, f_a, f_b = (ends.gather(1, left[:, None] + shift).squeeze(1) for ends in (grid, value) for shift in (0, 1))
-    best, f_best, vertex = _closest(grid, value)
-    width = b - a
+    best, gap, vertex = _closest(grid, value)
+    bracketed, width = torch.isfinite(nearest), b - a
     for step in range(n_steps):
-        middle = (a + b) / 2
-        secant = b - f_b * (b - a) / (f_b - f_a)
-        sound = (secant - middle).abs() <= (b - a).abs() / 2
+        span = b - a
+        middle, secant = a + span / 2, b - f_b * span / (f_b - f_a)
+        sound = (secant - middle).abs() <= span.abs() / 2
         if step % 4 == 3:  # halve a bracket that three steps have not halved: no log-ratio takes for ever
-            sound &= (b - a).abs() <= width / 2
-            width = (b - a).abs()
-        t = torch.where(torch.isfinite(nearest), torch.where(sound, secant, middle), vertex)
+            sound &= span.abs() <= width.abs() / 2
+            width = span
+        t = torch.where(bracketed, torch.where(sound, secant, middle), vertex)
         f = log_ratio(t[:, None]).squeeze(1) - goal
-        better = f.abs() < f_best
-        best, f_best = torch.where(better, t, best), torch.where(better, f.abs(), f_best)
-        crossed = f.sign() * f_b.sign() <= 0
+        f_gap = f.abs()
+        best, gap = torch.where(f_gap < gap, t, best), torch.fmin(f_gap, gap)
         # An end that stays is given a smaller value, or a curved log-ratio would keep it for ever.
-        shrink = 1 - f / f_b
+        crossed, shrink = f * f_b <= 0, 1 - f / f_b
         f_a = torch.where(crossed, f_b, f_a * torch.where(shrink > 0, shrink, 0.5))
         a = torch.where(crossed, b, a)
         b, f_b = t, f
-    return torch.where(torch.isfinite(f_best), best, lam.round())
+    return torch.where(torch.isfinite(gap), best, lam.round())
 
 
 def _closest(grid: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:

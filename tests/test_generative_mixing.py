@@ -162,6 +162,15 @@ def test_the_search_agrees_with_the_cheaper_way(name):
     assert (cheap.attained == slow.attained).double().mean() > 0.99
 
 
+def test_a_table_too_large_for_cached_scores_is_searched_by_log_prob(monkeypatch):
+    density, x, target = fitted("kde")
+    i, j, lam = pairs(x, target, 100)
+    cached = GenerativeMixer(density)(x[i], x[j], target[i], target[j], lam)
+    monkeypatch.setattr("genlabel_plugins.backends.kernel_density.MAX_SEGMENT_ELEMENTS", 0)
+    measured = GenerativeMixer(density)(x[i], x[j], target[i], target[j], lam)
+    torch.testing.assert_close(cached.x_mix, measured.x_mix, rtol=0, atol=1e-6)
+
+
 @pytest.mark.parametrize("lam", [0.0, 1.0])
 @pytest.mark.parametrize("name", ["full", "tied", "kde"])
 def test_lam_of_zero_and_one_asks_for_the_most_extreme_ratio(name, lam):

@@ -12,11 +12,12 @@ from genlabel_plugins.backends.tiles import CHUNK_ELEMENTS, MAX_BATCH, tile, til
 from genlabel_plugins.backends.whitening import factorise, whitened_segment, whitened_squares, whitening, with_ones
 from genlabel_plugins.density import Density
 from genlabel_plugins.moments import class_moments, constant_features, feature_scale
-from genlabel_plugins.segments import LogRatio, MixtureLogRatio, lowest, segment_ends
+from genlabel_plugins.segments import LogRatio, MixtureLogRatio, segment_ends
 
 Bandwidth = Literal["scott", "silverman", "cv"]
 MAX_LEFT_OUT = 500
 MAX_SEGMENT_ELEMENTS = 2**24
+ABSENT = torch.finfo(torch.float32).min / 4  # score that stands for minus infinity, on which arithmetic gives NaN
 
 
 class KernelDensity(Density):
@@ -48,7 +49,7 @@ class KernelDensity(Density):
 
     bandwidth_: Tensor  # (K,)
     whiten_: Tensor  # packed whitening of all classes, scaled to base 2
-    row_score_: Tensor  # (n_tiles, width, 1+D), constant and coefficients of each row's score; -inf pads
+    row_score_: Tensor  # (n_tiles, width, 1+D), constant and coefficients of each row's score; ABSENT pads
     tile_class_: Tensor  # (n_tiles,)
     class_tile_: Tensor  # (K, T), tiles of each class; -1 pads
     log_norm_: Tensor  # (K,)
@@ -100,7 +101,7 @@ class KernelDensity(Density):
         r"""Expand :math:`-|z - z_i|^2 = -|z|^2 + 2 z^T z_i - |z_i|^2` in x, so that all classes share one product."""
         tiles = tile(target)
         row_score = whitened.new_zeros(*tiles.row.shape, 1 + whitened.shape[1])
-        row_score[..., 0] = -torch.inf
+        row_score[..., 0] = ABSENT
         for c in range(len(mean)):
             own = (tiles.row >= 0) & (tiles.target == c)[:, None]
             z = whitened[tiles.row[own]] / spread[c]
@@ -133,9 +134,8 @@ class KernelDensity(Density):
         ends = torch.stack([partner, torch.arange(len(partner), device=partner.device)])
         place = ends[:, None, :, None] * n_tiles + tiles.clamp(min=0)  # (2, 2, B, T)
         scores = score.view(-1, width).index_select(0, place.flatten()).view(*place.shape, width)
-        scores.clamp_(min=lowest(scores))
         if tiles.shape[2] > 1:
-            scores.masked_fill_((tiles < 0)[..., None], lowest(scores))
+            scores.masked_fill_((tiles < 0)[..., None], ABSENT)
         scores = scores.flatten(3)
         scores += ((self.log_norm_ / math.log(2))[pair, None] - square[:2]).to(scores)
         return MixtureLogRatio(scores[0], scores[1], square[2].to(scores), torch.empty_like(scores[0]))
