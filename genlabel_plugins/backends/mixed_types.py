@@ -97,7 +97,7 @@ def encode_rows(continuous: Tensor | None, codes: Tensor | None, cardinality: Se
         continuous = continuous.flatten(1).to(torch.promote_types(continuous.dtype, torch.float32))
     if codes is None or not cardinality:
         return continuous  # type: ignore[return-value]
-    size = torch.tensor(cardinality, device=codes.device)
+    size = torch.tensor(cardinality).to(codes.device, non_blocking=True)
     like = continuous if continuous is not None else codes.new_zeros(0, dtype=torch.float32)
     indicators = like.new_zeros(len(codes), sum(cardinality)).scatter_(1, codes + size.cumsum(0) - size, 1.0)
     return indicators if continuous is None else torch.cat([continuous, indicators], 1)

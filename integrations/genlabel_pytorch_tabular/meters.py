@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -18,19 +20,22 @@ class Meters:
 
     Args:
         device: Device of the labels.
+        n_classes: Number of classes C of each target.
     """
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, n_classes: Sequence[int]) -> None:
         self.sums = torch.zeros(3, device=device)  # labels, corrected ones, entropies
+        self.drifts = [torch.zeros(n, device=device) for n in n_classes]  # (C,) each, labels less mixed labels
         self.once: dict[str, Tensor] = {}
         self.samples: TrainingSamples | None = None
         self.seen = False
 
-    def add(self, y: Tensor, y_mix: Tensor) -> None:
-        """Count corrected labels `(B, C)` beside the mixed ones."""
+    def add(self, y: Tensor, y_mix: Tensor, index: int) -> None:
+        """Count corrected labels `(B, C)` of one target beside the mixed ones."""
         moved = 0.5 * (y - y_mix).abs().sum(1) > MOVED
         entropy = torch.special.entr(y).sum(1)
         self.sums += torch.stack([torch.ones_like(entropy), moved.to(entropy), entropy], 1).sum(0)
+        self.drifts[index] += (y - y_mix).sum(0)
         self.seen = True
 
     def fitted(self, relabeler: GenLabel, rows: Tensor, target: Tensor) -> None:
@@ -49,12 +54,18 @@ class Meters:
             nearest = self.samples.nearest_target(rows)
             self.once["intrusion"] = ((nearest != target_i) & (nearest != target_j)).float().mean()
 
+    def drift(self) -> float:
+        """Total variation between the class shares of the labels and of the mixed ones; of the worst target."""
+        rows = self.sums[0] / len(self.drifts)
+        return max(float(0.5 * drift.abs().sum() / rows) for drift in self.drifts)
+
     def report(self) -> dict[str, Tensor]:
         """Means since the last report; empty if no label was seen."""
         if not self.seen:
             return {}
         labels, moved, entropy = self.sums
         report = {"relabelled": moved / labels, "entropy": entropy / labels, **self.once}
-        self.sums.zero_()
+        for sums in (self.sums, *self.drifts):
+            sums.zero_()
         self.seen = False
         return {f"genlabel_{name}": value for name, value in report.items()}

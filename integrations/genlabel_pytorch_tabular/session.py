@@ -8,6 +8,7 @@ corrected labels in the place of the targets.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
 
     from genlabel_pytorch_tabular.callback import GenLabelCallback
+
+LARGEST_DRIFT = 0.3  # of class shares, at gamma = 1
 
 
 @dataclass
@@ -70,8 +73,8 @@ class Session:
         self.keeps_clean_rows = options.keep_clean or options.joint  # Algorithm 3 learns from them
         self.relabelers = [self._make_relabeler(n, verbose=shows_progress(trainer)) for n in self.host.n_classes]
         self.mix = self._make_mixer()
-        self.meters = Meters(module.device)
-        self.mixing = False
+        self.meters = Meters(module.device, self.host.n_classes)
+        self.mixing = self.warned = False
         self.step: Step | None = None
         self.tap = FeatureTap()
         self.frozen: list[nn.Parameter] = []
@@ -115,7 +118,16 @@ class Session:
             self.host.write(batch, mixed.x, target)
 
     def report(self) -> dict[str, Tensor]:
-        """What to log of the epoch."""
+        """What to log of the epoch; a warning if the labels of Algorithm 3 forget classes."""
+        if self.options.joint and self.mixing and not self.warned:
+            drift = self.meters.drift()
+            self.warned = drift > LARGEST_DRIFT * self.options.gamma
+            if self.warned:
+                warnings.warn(
+                    f"the class shares of GenLabel's labels are off by {drift:.2f}: labels and features feed each "
+                    "other; lower gamma, warm up longer, or keep the clean batch in the loss (keep_clean)",
+                    stacklevel=2,
+                )
         return self.meters.report()
 
     def close(self) -> None:
@@ -185,7 +197,7 @@ class Session:
         if index == 0 and step.is_first:
             self.meters.intrusion(step.rows, step.mixed.target_i, step.mixed.target_j)
         y = self.relabelers[index].relabel(step.rows, y_mix)
-        self.meters.add(y, y_mix)
+        self.meters.add(y, y_mix, index)
         logits, target, *others = args
         if self.options.keep_clean:
             y = torch.cat([one_hot(target[:n_rows], y.shape[1], y), y])

@@ -126,6 +126,29 @@ def test_validation_is_not_mixed():
     assert runner.callback_metrics["valid_loss"] == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_progress_is_shown(capfd):
+    x, target = rows()
+    quiet = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}
+    runner = Trainer(max_epochs=1, accelerator="cpu", callbacks=[GenLabelCallback("kde")], **quiet)
+    runner.fit(Digits(), DataLoader(TensorDataset(x[:100], target[:100]), batch_size=50))
+    assert "GenLabel reads the training rows" in capfd.readouterr().err
+
+
+def test_collapse_of_joint_training_warns():
+    class Collapsed(Digits):
+        """Features that put every row into the tightest class."""
+
+        def forward(self, x):
+            return self.head(self.body(x) * 0 + self.spread(x))
+
+        def spread(self, x):
+            noise = torch.linspace(-1, 1, 32) * torch.linspace(-1, 1, len(x))[:, None]
+            return torch.where((x.sum(1) > x.sum(1).median())[:, None], noise, 1e-3 * noise)
+
+    with pytest.warns(UserWarning, match="class shares of GenLabel's labels are off by"):
+        fit(GenLabelCallback("running", space="latent", gamma=1.0), Collapsed())
+
+
 def test_callback_pickles_and_copies():
     fresh, used = (GenLabelCallback("kde", gamma=0.3, mix="cutmix") for _ in range(2))
     fit(used)
