@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genlabel_plugins.density import accumulator
+from genlabel_plugins.density import accumulator, full_precision
 from genlabel_plugins.genlabel_mix import LabelledMix, n_classes_of
 from genlabel_plugins.mixing import Inputs, Mixer, one_hot
+from genlabel_plugins.relabeler import GenLabel
 from genlabel_plugins.segments import LogRatio, closest_position
 
 Codec = Callable[[Tensor, Tensor], Tensor]
@@ -129,7 +130,7 @@ class GenerativeMixer:
         """
         lam = lam.to(torch.promote_types(x.dtype, torch.float32))
         pair = torch.stack([target[: len(partner)], target.take(partner)])  # (2, B)
-        with torch.autocast(x.device.type, enabled=False):
+        with full_precision(x):
             path = self._path(x, target, pair, partner)
             with torch.no_grad():
                 t = self._position(path, x, pair, partner, lam)
@@ -151,7 +152,8 @@ class GenerativeMixer:
             log_prob = log_prob.gather(2, pair.T[:, None].expand(*t.shape, 2))
             return (log_prob[..., 0] - log_prob[..., 1]).to(t.dtype)
 
-        segment: Any = getattr(getattr(self.relabeler, "density", self.relabeler), "segment", None)
+        density = self.relabeler.density if isinstance(self.relabeler, GenLabel) else self.relabeler
+        segment: Any = getattr(density, "segment", None)
         log_ratio: LogRatio | None = None
         if segment is not None and self.decode is None:
             log_ratio = segment(x, pair, partner)

@@ -167,8 +167,8 @@ def n_classes_of(relabeler: Any) -> int:
     Raises:
         ValueError: If it is not known.
     """
-    density = getattr(relabeler, "density", relabeler)
-    n_classes = getattr(density, "n_classes", None)
-    if n_classes is None:
-        raise ValueError(f"n_classes must be given, or the relabeler fitted, got {type(relabeler).__name__} without")
-    return int(n_classes)
+    for model in (relabeler, getattr(relabeler, "density", None)):
+        n_classes = getattr(model, "n_classes", None)
+        if n_classes is not None:
+            return int(n_classes)
+    raise ValueError(f"n_classes must be given, or the relabeler fitted, got {type(relabeler).__name__} without")

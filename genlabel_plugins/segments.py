@@ -158,7 +158,7 @@ def _closeness(gap: Tensor, t: Tensor, lam: Tensor) -> Tensor:
 
 
 def _searched_position(log_ratio: LogRatio, goal: Tensor, lam: Tensor, n_intervals: int, n_steps: int) -> Tensor:
-    half = torch.linspace(0, 1, n_intervals // 2 + 1).to(lam)
+    half = torch.linspace(0, 1, n_intervals // 2 + 1, dtype=lam.dtype, device=lam.device)
     grid = torch.cat([lam[:, None] * half, torch.lerp(lam[:, None], torch.ones_like(lam[:, None]), half[1:])], 1)
     value = log_ratio(grid) - goal[:, None]  # (B, n_intervals + 1)
     crosses = value[:, :-1] * value[:, 1:] <= 0  # (B, n_intervals); false next to a NaN

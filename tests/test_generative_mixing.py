@@ -8,10 +8,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.datasets import load_iris, load_wine
+from torch.distributions import Independent, Normal
 
-from genlabel_plugins import GenLabel, RunningGaussian
+from genlabel_plugins import GenLabel, PerClass, RunningGaussian
 from genlabel_plugins.backends.gaussian import GaussianMixture
 from genlabel_plugins.backends.kernel_density import KernelDensity
+from genlabel_plugins.backends.mixed_types import MixedTypes, encode_rows
 from genlabel_plugins.generative_mixing import GenerativeMix, GenerativeMixer, GenerativePairs
 from genlabel_plugins.manifold import ManifoldMix
 from genlabel_plugins.registry import make_backend
@@ -224,6 +226,20 @@ def test_singular_classes_are_mixed_finitely():
         held = ratio(density, mixed.x_mix, target[:30], target[30:])
         assert torch.isfinite(mixed.x_mix).all()
         torch.testing.assert_close(mixed.y[:, 0], held, rtol=0, atol=1e-4)
+
+
+def test_a_density_that_holds_another_is_measured_as_a_whole():
+    x, target = (torch.as_tensor(part) for part in load_iris(return_X_y=True))
+    codes = (x[:, 3] > 1).long()[:, None]
+    rows = encode_rows(x[:, :3], codes, [2])
+    mixed_types = MixedTypes(cardinality=[2]).fit(rows, target)
+    per_class = PerClass(lambda x: Independent(Normal(x.mean(0), x.std(0)), 1)).fit(x[:, :3], target)
+    for density, inputs in ((mixed_types, rows), (GenLabel(mixed_types), rows), (per_class, x[:, :3])):
+        i, j, lam = pairs(inputs, target, 60)
+        mixed = GenerativeMixer(density)(inputs[i], inputs[j], target[i], target[j], lam)
+        held = ratio(density, mixed.x_mix, target[i], target[j])
+        torch.testing.assert_close(mixed.y.gather(1, target[i, None]).squeeze(1), held, rtol=0, atol=1e-4)
+        assert mixed.attained.double().mean() > 0.5
 
 
 class Silent:
