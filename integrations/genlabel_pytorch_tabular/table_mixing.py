@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from genlabel_plugins.generative_mixing import GenerativeMixer
+from genlabel_plugins import GenerativePairs
 from genlabel_plugins.mixing import Inputs, Mixer, draw_uniform, interpolate, map_inputs
 
 
@@ -47,31 +45,13 @@ class NumbersMixup(Mixer):
         return map_inputs(mix, x), lam
 
 
-class GenerativeMixup(Mixer):
-    """Mix rows where the densities of their classes have the ratio that `lam` says.
-
-    Args:
-        relabeler: Density or relabeler, fitted by the time that rows are mixed.
-        n_classes: Number of classes C.
-        **options: Go to `Mixer`.
-
-    Reference:
-        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 7.2.
-    """
-
-    def __init__(self, relabeler: Any, n_classes: int, **options: Any) -> None:
-        super().__init__(n_classes, **options)
-        self.between = GenerativeMixer(relabeler)
+class GenerativeTablePairs(GenerativePairs):
+    """Generative mixing of a table that holds numbers alone: the densities know them as one tensor."""
 
     def combine(self, x: Inputs, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Inputs, Tensor]:
-        """Go to the point of that ratio; the ratio that holds there is the `lam` of the label."""
-        reached = lam
-
-        def mix(tensor: Tensor) -> Tensor:
-            nonlocal reached
-            result = self.between(tensor, tensor[partner], target, target[partner], lam)
-            share = result.y.gather(1, target[:, None]).squeeze(1)
-            reached = torch.where(target == target[partner], lam, share.to(lam))
-            return result.x_mix
-
-        return map_inputs(mix, x), reached
+        """Mix where the densities say lam, and return what they say there."""
+        if isinstance(x, Tensor):
+            return super().combine(x, target, partner, lam)
+        ((name, numbers),) = x.items()
+        x_mix, share = super().combine(numbers, target, partner, lam)
+        return {name: x_mix}, share  # type: ignore[dict-item]
