@@ -25,6 +25,7 @@ class FeatureTap:
 
     Attributes:
         features: Input of the last forward since `take`, shape `(B, D)`, or None.
+        overwritten: Whether another forward since `take` came before it, whose input is lost.
 
     Example:
         >>> head, tap = nn.Linear(2, 3), FeatureTap()
@@ -37,22 +38,24 @@ class FeatureTap:
     def __init__(self, *, training_only: bool = True) -> None:
         self.training_only = training_only
         self.features: Tensor | None = None
+        self.overwritten = False
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Capture, as torch calls it before each forward of `module`."""
         if module.training or not self.training_only:
+            self.overwritten = self.features is not None
             self.features = args[0].detach().flatten(1)
 
     def take(self) -> Tensor | None:
         """The captured features, given out once: those of an earlier step never label a later one."""
-        features, self.features = self.features, None
+        features, self.features, self.overwritten = self.features, None, False
         return features
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "features": None}
+        return {**self.__dict__, "features": None, "overwritten": False}
 
 
 class RunningGaussian(LearntState):
