@@ -82,18 +82,31 @@ class GenLabelCriterion(nn.Module):
     def forward(self, output: Tensor, target: Tensor) -> Tensor:
         """Loss of logits `(B, C)` and timm's targets, `(B, C)` if mixed."""
         batch = self.mixup.take_batch()
+        source, relabeling = self.mixup.features, self.relabeling
+        overwritten = source is not None and source.overwritten
+        features = None if source is None else source.take()
         if not (self.training and target.is_floating_point()):
             return self._loss(output, target)
-        source, relabeling = self.mixup.attached(), self.relabeling
-        features = source.take()
+        source = self.mixup.attached()
         relabeling.labels.rows += len(target)
-        mixed = None if batch is None else batch.mixed
         idle = relabeling.gamma == 0 and not self.keep_clean
         if idle or not self.mixup.mixup_enabled:  # the same on all ranks, which the draws of one rank are not
             return self._loss(output, target)
         if features is None or len(features) != len(target):
             seen = "none" if features is None else f"{len(features)} rows"
-            raise ValueError(f"the loss needs features of its {len(target)} rows from the attached model, got {seen}")
+            raise ValueError(
+                f"the loss needs features of {len(target)} rows from the attached model in training mode, got {seen}"
+            )
+        if overwritten:
+            warnings.warn(
+                "several training forwards ran before this loss, which relabels by the features of the last: "
+                "call the loss after each forward",
+                stacklevel=2,
+            )
+        # Another batch may have been mixed since, or this one cut up: the mask goes with its very labels.
+        mixed = batch.mixed if batch is not None and batch.y_mix is target else None
+        if mixed is None and relabeling.step == 0:
+            self._check_smoothing(target)
         clean = self._clean_rows(batch)
         if clean is None:
             return self._loss(output, relabeling.relabel(features, target, mixed))
@@ -111,6 +124,13 @@ class GenLabelCriterion(nn.Module):
     def _loss(self, output: Tensor, y: Tensor) -> Tensor:
         loss: Tensor = self.base(output, y)
         return loss
+
+    def _check_smoothing(self, y_mix: Tensor) -> None:
+        """Compare timm's smallest label with the smoothing; with two classes it says nothing."""
+        n_classes, declared = self.relabeling.num_classes, self.relabeling.label_smoothing
+        smoothing = n_classes * y_mix.min().item()
+        if n_classes > 2 and abs(smoothing - declared) > 1e-3:
+            raise ValueError(f"label_smoothing={declared}, but the labels are smoothed by {smoothing:.3g}")
 
     def _clean_rows(self, batch: MixedBatch | None) -> tuple[Tensor, Tensor] | None:
         """Clean images and their class indices, if this step calls for them and they can be had."""

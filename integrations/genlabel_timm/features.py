@@ -45,6 +45,11 @@ class ModelFeatures:
         self.taps = [FeatureTap() for _ in heads]
         self.handles = [head.register_forward_pre_hook(tap) for head, tap in zip(heads, self.taps, strict=True)]
 
+    @property
+    def overwritten(self) -> bool:
+        """Whether `take` would give the features of the last of several forwards."""
+        return any(tap.overwritten for tap in self.taps)
+
     def take(self) -> Tensor | None:
         """Features of the training forward that just ran, given out once; None if there was none."""
         features = [tap.take() for tap in self.taps]

@@ -19,11 +19,13 @@ class MixedBatch(NamedTuple):
     Attributes:
         clean: The images before mixing, shape `(B, *)`, if this step calls for them.
         target: Class indices, shape `(B,)`.
+        y_mix: timm's labels, shape `(B, C)`.
         mixed: Which rows are mixtures, shape `(B,)`, or one answer for all.
     """
 
     clean: Tensor | None
     target: Tensor
+    y_mix: Tensor
     mixed: Tensor | bool
 
 
@@ -100,6 +102,11 @@ class GenLabelMixer(Mixup):
             raise ValueError(f"num_classes={self.num_classes}, but the attached model has {n_classes} classes")
         return self.features
 
+    def _warn_once(self, message: str) -> None:
+        if not self._warned:
+            self._warned = True
+            warnings.warn(message, stacklevel=3)
+
 
 class GenLabelMixup(GenLabelMixer):
     """timm's Mixup, with the labels of mixed rows corrected by GenLabel.
@@ -148,11 +155,11 @@ class GenLabelMixup(GenLabelMixer):
                 f"timm mixes a batch with its mirror image: it must be even, got {len(x)}; set drop_last=True"
             )
         if self.features is None and self.relabeling.joint:
-            self._warn_unattached()
+            self._warn_once("GenLabelMixup mixes as timm's Mixup does: call attach(model), or pass a fitted relabeler")
             return self._mix(x, target)
         clean = x.clone() if self.mixup_enabled and (self.keep_clean or self.relabeling.wants_clean) else None
         x, y_mix = self._mix(x, target)
-        batch = MixedBatch(clean, target, self._mixed)
+        batch = MixedBatch(clean, target, y_mix, self._mixed)
         if self.deferred:
             self.batch = batch
             return x, y_mix
@@ -182,10 +189,3 @@ class GenLabelMixup(GenLabelMixer):
     def _note(self, lam: Tensor) -> Tensor:
         self._mixed = lam.squeeze(1) != 1
         return lam
-
-    def _warn_unattached(self) -> None:
-        if not self._warned:
-            self._warned = True
-            warnings.warn(
-                "GenLabelMixup mixes as timm's Mixup does: call attach(model), or pass a fitted relabeler", stacklevel=3
-            )

@@ -89,8 +89,7 @@ class Relabeling(nn.Module):
         """Move the class statistics towards clean features `(B, D)` and class indices `(B,)`."""
         if not self.joint:
             raise ValueError("update is for Algorithm 3: a relabeler of your own is fitted before training")
-        if self.labels.sums_.device != features.device:
-            self.to(features.device)
+        self._follow(features)
         if self.ready:
             self.labels.add_clean(self.relabeler.log_prob(features), target)
         self.relabeler.density.update(features, target)
@@ -110,14 +109,14 @@ class Relabeling(nn.Module):
         """
         if self.gamma == 0:
             return y_mix
-        if self.labels.sums_.device != y_mix.device:
-            self.to(y_mix.device)
+        self._follow(y_mix)
         with torch.autocast(y_mix.device.type, enabled=False):
             return self._relabel(features, y_mix, mixed)
 
     def _relabel(self, features: Tensor, y_mix: Tensor, mixed: Tensor | bool | None) -> Tensor:
         smoothing = self.label_smoothing
-        y_lin = ((y_mix.float() - smoothing / self.num_classes) / (1 - smoothing)).clamp(min=0)
+        y_mix = y_mix.to(torch.promote_types(y_mix.dtype, torch.float32))
+        y_lin = ((y_mix - smoothing / self.num_classes) / (1 - smoothing)).clamp(min=0)
         if mixed is None:
             mixed = y_lin.amax(1) < 1 - 1e-6
         elif isinstance(mixed, bool):
@@ -144,6 +143,11 @@ class Relabeling(nn.Module):
             "fallback_rows": int(getattr(self.relabeler, "n_fallback_", 0)),
             "classes_without_statistics": [] if class_count is None else (class_count == 0).nonzero()[:, 0].tolist(),
         }
+
+    def _follow(self, rows: Tensor) -> None:
+        """Move to the device of these rows; a state loaded after `.to(device)` lies where it was saved."""
+        if any(buffer.device != rows.device for buffer in self.buffers()):
+            self.to(rows.device)
 
     def _warmup(self) -> float:
         return min(self.step / self.gamma_warmup, 1.0) if self.gamma_warmup else 1.0

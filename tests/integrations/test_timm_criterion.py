@@ -1,6 +1,7 @@
 """GenLabelCriterion: the same labels as GenLabelMixup for the price of the training forward."""
 
 import copy
+import warnings
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,9 @@ def test_algorithm_2_labels_by_a_frozen_models_features() -> None:
     for parameter in head.parameters():
         parameter.requires_grad_(True)
     mixup = GenLabelMixup(num_classes=C, label_smoothing=0.0, relabeler=relabeler).attach(net)
-    GenLabelCriterion(recorder, mixup)(net(call(mixup, x, target)[0]), y_mix).backward()
+    criterion = GenLabelCriterion(recorder, mixup)
+    x_mix, y_mix = call(mixup, x, target)
+    criterion(net(x_mix), y_mix).backward()
     torch.testing.assert_close(recorder.y, expected, atol=1e-6, rtol=0)
 
 
@@ -165,6 +168,65 @@ def test_compiled_model_with_gradient_accumulation() -> None:
     torch._dynamo.reset()
 
 
+@pytest.mark.parametrize("mode", ["batch", "elem"])
+def test_a_mixed_batch_may_be_cut_into_micro_batches(mode: str) -> None:
+    x, target = batch()
+    net, recorder = model().eval(), Recorder()  # whose rows do not depend on one another
+    net.get_classifier().train()  # type: ignore[operator]
+    mixup = GenLabelMixup(num_classes=C, gamma=0.7, mode=mode).attach(net)
+    criterion = GenLabelCriterion(recorder, mixup)
+    x_mix, y_mix = call(mixup, x, target)
+    labels = []
+    for x_part, y_part in zip(x_mix.split(8), y_mix.split(8), strict=True):
+        criterion(net(x_part), y_part).backward()
+        labels.append(recorder.y)
+    expected = call(GenLabelMixup(num_classes=C, gamma=0.7, mode=mode).attach(model().eval()), x, target)[1]
+    two_classes = target != target.flip(0)
+    torch.testing.assert_close(torch.cat(labels)[two_classes], expected[two_classes], atol=1e-4, rtol=0)
+
+
+def test_the_mask_of_a_batch_mixed_ahead_is_not_taken_for_this_one() -> None:
+    x, target = batch()
+    net, recorder = model(), Recorder()
+    mixup = GenLabelMixup(num_classes=C, gamma=0.7, mode="elem", prob=0.5).attach(net)
+    criterion = GenLabelCriterion(recorder, mixup)
+    x_mix, y_mix = call(mixup, x, target, seed=1)
+    call(mixup, x, target, seed=2)
+    criterion(net(x_mix), y_mix)
+    assert torch.equal((recorder.y != y_mix).any(1), (x_mix != x).flatten(1).any(1) & (target != target.flip(0)))
+
+
+def test_two_forwards_before_a_loss_warn() -> None:
+    x, target = batch()
+    net = model()
+    mixup = GenLabelMixup(num_classes=C).attach(net)
+    criterion = GenLabelCriterion(nn.CrossEntropyLoss(), mixup)
+    x_mix, y_mix = call(mixup, x, target)
+    output = net(x_mix)
+    net(x)
+    with pytest.warns(UserWarning, match="several training forwards"):
+        criterion(output, y_mix)
+    criterion(net(x), target)  # class indices take the features with them
+    x_mix, y_mix = call(mixup, x, target)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        criterion(net(x_mix), y_mix)
+
+
+def test_another_smoothing_than_declared_is_refused() -> None:
+    x, target = batch()
+    net = model()
+    for declared, actual in ((0.1, 0.0), (0.0, 0.1)):
+        criterion = GenLabelCriterion(SoftTargetCrossEntropy(), net, label_smoothing=declared)
+        criterion.update(x, target)
+        x_mix, y_mix = call(Mixup(num_classes=C, label_smoothing=actual), x, target)
+        with pytest.raises(
+            ValueError, match=f"label_smoothing={declared}, but the labels are smoothed by {actual:.3g}"
+        ):
+            criterion(net(x_mix), y_mix)
+        criterion.mixup.detach()
+
+
 def test_state_dict_holds_the_class_statistics_and_no_model() -> None:
     x, target = batch()
     net = model()
@@ -201,5 +263,5 @@ def test_errors_and_warnings_name_the_remedy() -> None:
     criterion = GenLabelCriterion(SoftTargetCrossEntropy(), mixup)
     x_mix, y_mix = call(mixup, x, target)
     output = net.eval()(x_mix)
-    with pytest.raises(ValueError, match=r"16 rows.*got none"):
+    with pytest.raises(ValueError, match=r"16 rows.*training mode, got none"):
         criterion(output, y_mix)

@@ -258,6 +258,27 @@ def test_half_precision_inputs() -> None:
         torch.testing.assert_close(y.sum(1), torch.ones(8))
 
 
+def test_a_state_loaded_after_the_device_was_set_follows_the_rows() -> None:
+    saved = Relabeling(C)
+    saved.update(torch.randn(20, 4), torch.arange(20) % C)
+    resumed = Relabeling(C).to("meta")  # stands for a GPU
+    resumed.load_state_dict(saved.state_dict())
+    assert resumed.relabeler.density.mean_.device.type == "cpu"
+    resumed._follow(torch.empty(0, device="meta"))
+    assert {buffer.device.type for buffer in resumed.buffers()} == {"meta"}
+
+
+def test_labels_keep_float64() -> None:
+    relabeling = Relabeling(C, gamma=0.5)
+    features, target = torch.randn(20, 4, dtype=torch.float64), torch.arange(20) % C
+    relabeling.update(features, target)
+    y_mix = mixup_target(target, C, 0.3).double()
+    y = relabeling.relabel(features, y_mix, mixed=True)
+    y_gen = relabeling.relabeler.posterior(features)
+    assert y.dtype == torch.float64
+    torch.testing.assert_close(y, (y_gen + y_mix) / 2, atol=1e-12, rtol=0)
+
+
 def test_class_statistics_survive_a_state_dict() -> None:
     x, target = batch()
     mixup = GenLabelMixup(num_classes=C, gamma_warmup=2).attach(model())
