@@ -15,7 +15,7 @@ class GenLabelFastCollateMixup(GenLabelMixer, FastCollateMixup):
     """timm's FastCollateMixup, whose labels `GenLabelCriterion` corrects on the device.
 
     Mixing runs in the loader's workers, where there is no model: the collate mixes as timm does. It takes the
-    same arguments as `GenLabelMixup`.
+    same arguments as `GenLabelMixup`, and warns where no criterion is there to relabel.
 
     `mixup_enabled` lives in shared memory. A persistent worker holds a copy of the collate, and a plain attribute
     set in the training process would never reach it.
@@ -32,6 +32,10 @@ class GenLabelFastCollateMixup(GenLabelMixer, FastCollateMixup):
         if len(batch) % 2:
             raise ValueError(
                 f"timm mixes a batch with its mirror image: it must be even, got {len(batch)}; set drop_last=True"
+            )
+        if not self.deferred:
+            self._warn_once(
+                "GenLabelFastCollateMixup mixes as timm's FastCollateMixup does: GenLabelCriterion corrects its labels"
             )
         mixed: tuple[Tensor, Tensor] = super().__call__(batch)  # type: ignore[no-untyped-call]
         return mixed

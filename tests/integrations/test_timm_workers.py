@@ -1,15 +1,18 @@
 """Turning mixing off reaches the persistent workers of timm's loader, started by fork and by spawn."""
 
+import warnings
 from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from timm.data.loader import PrefetchLoader
 from timm.data.mixup import FastCollateMixup, Mixup
+from timm.loss import SoftTargetCrossEntropy
 from torch.utils.data import DataLoader, Dataset
 
-from genlabel_timm import GenLabelFastCollateMixup
+from genlabel_timm import GenLabelCriterion, GenLabelFastCollateMixup
 from genlabel_timm.clean import clean_batches
 
 C = 4
@@ -62,9 +65,24 @@ def test_it_mixes_as_timm_does(mode: str) -> None:
         np.random.seed(seed)  # noqa: NPY002
         x, y = FastCollateMixup(**options)([(image.copy(), c) for image, c in rows])
         np.random.seed(seed)  # noqa: NPY002
-        ours = GenLabelFastCollateMixup(**options)([(image.copy(), c) for image, c in rows])
+        collate_fn = GenLabelFastCollateMixup(**options)
+        collate_fn.deferred = True  # as a criterion sets it
+        ours = collate_fn([(image.copy(), c) for image, c in rows])
         assert torch.equal(ours[0], x)
         assert torch.equal(ours[1], y)
+
+
+def test_without_a_criterion_the_collate_says_once_that_it_mixes_as_timm() -> None:
+    rows = [Ramps()[i] for i in range(8)]
+    collate_fn = GenLabelFastCollateMixup(num_classes=C)
+    with pytest.warns(UserWarning, match="GenLabelCriterion"):
+        collate_fn(rows)
+    other = GenLabelFastCollateMixup(num_classes=C).attach(timm.create_model("test_resnet", num_classes=C))
+    GenLabelCriterion(SoftTargetCrossEntropy(), other)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        collate_fn(rows)
+        other(rows)
 
 
 def test_odd_batches_and_multi_label_are_refused() -> None:
