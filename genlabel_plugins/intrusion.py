@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genlabel_plugins.density import check_fit_inputs
+from genlabel_plugins.density import check_fit_inputs, full_precision
 from genlabel_plugins.mixing import Inputs, Mixed, interpolate, map_inputs, one_hot
 from genlabel_plugins.pairing import draw_beta, flat_rows
 
@@ -61,7 +61,7 @@ class TrainingSamples(nn.Module):
         if rows.shape[1] != self.rows.shape[1]:
             raise ValueError(f"x must have the {self.rows.shape[1]} features of the samples, got {rows.shape[1]}")
         centred = rows.to(self.rows.dtype) - self.offset
-        with torch.autocast(centred.device.type, enabled=False):
+        with full_precision(centred):
             nearest = torch.cat([self._nearest(block) for block in centred.split(BATCH_ROWS)])
         return self.target[nearest]
 

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from torch import Tensor, nn
 from torch import distributed as dist
 
-from genlabel_plugins.density import LearntState, accumulator, as_rows
+from genlabel_plugins.density import LearntState, accumulator, as_rows, full_precision
 
 
 class FeatureTap:
@@ -131,7 +131,7 @@ class RunningGaussian(LearntState):
         """
         if self.mean_ is None:
             raise NotFittedError("RunningGaussian has seen no batch: call update(x, target) first")
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.no_grad(), full_precision(x):
             seen = self.class_count_ > 0
             typical = self.variance_.nanmean()
             variance = torch.where(torch.isfinite(self.variance_), self.variance_, typical)

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor, nn
 
+from genlabel_plugins.density import full_precision
 from genlabel_plugins.generative_model import GenerativeModel, best_temperature, held_out
 from genlabel_plugins.registry import make_backend
 
@@ -164,9 +165,9 @@ class GenLabel(GenerativeModel, nn.Module):
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior `(B, C)` and the mask `(B, 1)` of rows on which it exists."""
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.no_grad(), full_precision(x):
             y_gen = class_posterior(self.log_joint(x), top_k=self.top_k, temperature=self.temperature)
-        return y_gen, torch.isfinite(y_gen).all(-1, keepdim=True)
+        return y_gen, torch.isfinite(y_gen.sum(-1, keepdim=True))
 
     def _log_prior(self) -> Tensor | None:
         if self.prior is not None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genlabel_plugins.backends.gan_training import Conditional, make_encoder, make_generator, train_encoder, train_gan
-from genlabel_plugins.density import Density, as_rows
+from genlabel_plugins.density import Density, as_rows, full_precision
 from genlabel_plugins.quasi_newton import minimize
 from genlabel_plugins.training import private_rng
 
@@ -129,7 +129,7 @@ class GANInversion(Density):
     def invert(self, x: Tensor, c: Tensor) -> Tensor:
         """Latents of the points on the manifolds of classes `c` nearest to `x`, `(B, *), (B,) -> (B, L)`."""
         self.check_fitted()
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        with torch.no_grad(), full_precision(x):
             return self._project((as_rows(x) - self.offset_).to(self.offset_.dtype), self._compact(c))[0]
 
     def distance(self, x: Tensor) -> Tensor:

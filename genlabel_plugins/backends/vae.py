@@ -201,7 +201,7 @@ class VAE(Density):
             raise ValueError(
                 f"c must hold classes with at least {MIN_ROWS} training rows, {known.tolist()}, got others"
             )
-        return torch.searchsorted(known, c)
+        return torch.searchsorted(known, c.contiguous())
 
 
 class Autoencoder(nn.Module):

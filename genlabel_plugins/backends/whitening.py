@@ -30,10 +30,9 @@ def whitened_squares(x: Tensor, whiten: Tensor, n_classes: int) -> Tensor:
 
     The batch is the last dimension of the products, so that squares are summed over whole vectors of it.
     """
-    rows = with_ones(x).T  # (1+D, B)
     blocks = whitening_blocks(whiten, n_classes, x.shape[1])
-    squares = [(block @ rows[: block.shape[1]]).square_().view(n_classes, -1, len(x)).sum(1) for block in blocks]
-    return reduce(torch.add, squares).T
+    whitened = (torch.addmm(block[:, :1], block[:, 1:], x[:, : block.shape[1] - 1].T) for block in blocks)
+    return reduce(torch.add, [z.square_().view(n_classes, -1, len(x)).sum(1) for z in whitened]).T
 
 
 def whitened_segment(x: Tensor, whiten: Tensor, n_classes: int, component: Tensor, partner: Tensor) -> Tensor:
@@ -69,6 +68,8 @@ def whitening_blocks(whiten: Tensor, n_classes: int, n_features: int) -> list[Te
     half of the product in many dimensions.
     """
     shapes = [(n_classes * (stop - start), stop + 1) for start, stop in _blocks(n_classes, n_features)]
+    if len(shapes) == 1:
+        return [whiten.view(shapes[0])]
     packed = whiten.split([rows * columns for rows, columns in shapes])
     return [block.view(shape) for block, shape in zip(packed, shapes, strict=True)]
 
