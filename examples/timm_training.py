@@ -61,7 +61,7 @@ train = create_loader(train_set, batch_size=50, is_training=True, no_aug=True, c
 test = create_loader(test_set, batch_size=200, **options)
 
 model = timm.create_model(args.model, num_classes=args.num_classes)
-criterion = SoftTargetCrossEntropy()
+criterion = SoftTargetCrossEntropy() if mixer else torch.nn.CrossEntropyLoss()
 if args.genlabel:
     criterion = GenLabelCriterion(criterion, mixer.attach(model), loader=train)  # (GenLabel)
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
