@@ -107,13 +107,19 @@ class RunningGaussian(LearntState):
 
     @torch.no_grad()
     def update(self, x: Tensor, target: Tensor) -> None:
-        """Move the estimates towards the moments of a clean batch, `(B, *)` and `(B,)`, without a device sync."""
+        """Move the estimates towards the moments of a clean batch, `(B, *)` and `(B,)`, without a device sync.
+
+        Raises:
+            ValueError: If the rows have another number of features than those before.
+        """
         x = as_rows(x)
         if self.mean_ is None:
             state = {"dtype": torch.promote_types(x.dtype, torch.float32), "device": x.device}
             self.mean_ = torch.zeros(self.n_classes, x.shape[1], **state)
             self.variance_ = torch.full((self.n_classes,), torch.nan, **state)
             self.class_count_ = torch.zeros(self.n_classes, dtype=torch.long, device=x.device)
+        if x.shape[1] != self.mean_.shape[1]:
+            raise ValueError(f"x must have the {self.mean_.shape[1]} features seen before, got {x.shape[1]}")
         count, mean, variance = _batch_moments(x.to(accumulator(x)), target, self.n_classes)
         seen = self.class_count_[:, None] > 0
         known = torch.isfinite(self.variance_)

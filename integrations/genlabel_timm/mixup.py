@@ -64,9 +64,15 @@ class GenLabelMixer(Mixup):
         self._warned = False
 
     def attach(self, model: nn.Module) -> Self:
-        """Take features from the input of the model's classifier; returns self."""
+        """Take features from the input of the model's classifier; returns self.
+
+        Another model than the one attached starts class statistics and warm-up afresh.
+        """
+        previous = self.features
         self.detach()
         self.features = ModelFeatures(model)
+        if previous is not None and previous.model is not self.features.model:
+            self.relabeling.forget()
         return self
 
     def detach(self) -> Self:

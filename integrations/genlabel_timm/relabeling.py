@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genlabel_plugins import GenLabel, Relabeler, RunningGaussian
+from genlabel_plugins.density import full_precision
 from genlabel_timm.label_report import LabelReport, largest_entropy
 
 GAMMA = 0.3  # defaults of joint training, by benchmarks/mnist_low_data.py
@@ -94,6 +95,12 @@ class Relabeling(nn.Module):
             self.labels.add_clean(self.relabeler.log_prob(features), target)
         self.relabeler.density.update(features, target)
 
+    def forget(self) -> None:
+        """Start Algorithm 3's class statistics and the warm-up afresh, for another model."""
+        self.step = 0
+        if self.joint:
+            self.relabeler.density.mean_ = None
+
     @torch.no_grad()
     def relabel(self, features: Tensor, y_mix: Tensor, mixed: Tensor | bool | None = None) -> Tensor:
         """Correct the labels of a mixed batch.
@@ -110,7 +117,7 @@ class Relabeling(nn.Module):
         if self.gamma == 0:
             return y_mix
         self._follow(y_mix)
-        with torch.autocast(y_mix.device.type, enabled=False):
+        with full_precision(y_mix):
             return self._relabel(features, y_mix, mixed)
 
     def _relabel(self, features: Tensor, y_mix: Tensor, mixed: Tensor | bool | None) -> Tensor:

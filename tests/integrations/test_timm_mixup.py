@@ -249,6 +249,22 @@ def test_detach_takes_the_hooks_away() -> None:
     assert not net.get_classifier()._forward_pre_hooks
 
 
+def test_another_model_starts_the_statistics_afresh() -> None:
+    x, target = batch()
+    mixup = GenLabelMixup(num_classes=C, gamma_warmup=2).attach(model())
+    expected = [call(mixup, x, target)[1] for _ in range(2)]
+    mixup.attach(timm.create_model("test_vit", num_classes=C, img_size=32))
+    call(mixup, x, target)
+    net = model()
+    mixup.attach(net)
+    for y in expected:
+        assert torch.equal(call(mixup, x, target)[1], y)
+    mixup.attach(net)
+    assert mixup.relabeling.step == 2
+    with pytest.raises(ValueError, match=r"96 features seen before, got 4"):
+        mixup.relabeling.relabeler.density.update(torch.zeros(2, 4), target[:2])
+
+
 def test_half_precision_inputs() -> None:
     x, target = batch()
     for dtype in (torch.bfloat16, torch.float16):
