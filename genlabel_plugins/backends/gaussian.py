@@ -134,6 +134,7 @@ class GaussianMixture(Density):
         return mixture_log_ratio(log_norm, square)
 
     def _log_prob(self, x: Tensor) -> Tensor:
+        shape = self.log_norm_.shape  # (K, M)
         log_norm = self.log_norm_.flatten()
         if self.covariance_type == "full":
             square = whitened_squares(x, self.whiten_, len(log_norm))  # (B, K*M)
@@ -145,9 +146,9 @@ class GaussianMixture(Density):
         else:
             z = self._transformed(x)
             log_prob = torch.addmm(log_norm, torch.cat([z.square(), z], 1), self.quadratic_)
-        if self.log_norm_.shape[1] == 1:
+        if shape[1] == 1:
             return log_prob
-        return log_prob.view(-1, *self.log_norm_.shape).logsumexp(-1)  # (B, K)
+        return log_prob.view(-1, *shape).logsumexp(-1)  # (B, K)
 
     def _transformed(self, x: Tensor) -> Tensor:
         transform = self.transform_.to(x)

@@ -12,7 +12,7 @@ MAX_BLOCKS = 12
 
 
 def whitening(cholesky: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
-    r"""Rows of :math:`[-L_c^{-1}\mu_c, L_c^{-1}]`, in blocks without the zeros of the triangle, packed.
+    r"""Rows of :math:`[-L_c^{-1}\mu_c, L_c^{-1}]`, `(K * D, 1+D)`, or packed blocks without the zeros of the triangle.
 
     Args:
         cholesky: Factors L of the class covariances, shape `(K, D, D)`, in units of `scale`.
@@ -22,7 +22,10 @@ def whitening(cholesky: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
     identity = torch.eye(len(scale)).to(cholesky)
     inverse = torch.linalg.solve_triangular(cholesky, identity, upper=False)
     rows = torch.cat([-(inverse @ mean[:, :, None]), inverse / scale], 2)  # (K, D, 1+D)
-    return torch.cat([rows[:, start:stop, : stop + 1].flatten() for start, stop in _blocks(len(mean), len(scale))])
+    blocks = _blocks(len(mean), len(scale))
+    if len(blocks) == 1:
+        return rows.flatten(0, 1)
+    return torch.cat([rows[:, start:stop, : stop + 1].flatten() for start, stop in blocks])
 
 
 def whitened_squares(x: Tensor, whiten: Tensor, n_classes: int) -> Tensor:
@@ -40,7 +43,7 @@ def whitened_segment(x: Tensor, whiten: Tensor, n_classes: int, component: Tenso
 
     Args:
         x: Rows, shape `(N, D)`, of which the first B have a partner.
-        whiten: Packed whitenings.
+        whiten: Whitenings, as `whitening` gives them.
         n_classes: Number of whitenings K.
         component: Whitenings by which each segment is measured, shape `(2, B, M)`.
         partner: Row at the other end, shape `(B,)`.
@@ -62,14 +65,14 @@ def whitened_segment(x: Tensor, whiten: Tensor, n_classes: int, component: Tenso
 
 
 def whitening_blocks(whiten: Tensor, n_classes: int, n_features: int) -> list[Tensor]:
-    """Blocks of packed whitenings, `(K * coordinates, 1 + features)`, to be multiplied by rows `with_ones`.
+    """Blocks of whitenings, `(K * coordinates, 1 + features)`, to be multiplied by rows `with_ones`.
 
     L^-1 is lower triangular: coordinates `start..stop` need the first `stop` features only, which saves almost
     half of the product in many dimensions.
     """
+    if whiten.ndim == 2:
+        return [whiten]
     shapes = [(n_classes * (stop - start), stop + 1) for start, stop in _blocks(n_classes, n_features)]
-    if len(shapes) == 1:
-        return [whiten.view(shapes[0])]
     packed = whiten.split([rows * columns for rows, columns in shapes])
     return [block.view(shape) for block, shape in zip(packed, shapes, strict=True)]
 
