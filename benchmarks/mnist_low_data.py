@@ -82,10 +82,13 @@ def main() -> None:
             file.write(json.dumps(result) + "\n")
             file.flush()
     for n in args.images:
-        table = Table("setting", "accuracy %", "log-loss", "y_gen entropy", "largest class", title=f"{n} images")
+        columns = ("setting", "accuracy %", "log-loss", "over mixup, same seeds", "y_gen entropy", "largest class")
+        table = Table(*columns, title=f"{n} images")
+        mixup = {d["seed"]: d["accuracy"] for d in done if d["setting"] == {"scheme": "mixup"} and d["images"] == n}
         for setting in SETTINGS:
             runs = [d for d in done if d["setting"] == setting and d["images"] == n]
             cells = [spread([d[key] for d in runs], digits) for key, digits in (("accuracy", 1), ("log_loss", 3))]
+            cells.append(spread([d["accuracy"] - mixup[d["seed"]] for d in runs if d["seed"] in mixup], 1))
             cells += [spread([d[key] for d in runs], 2) for key in ("entropy", "largest_class_share")]
             table.add_row(" ".join(f"{k}={v}" if k != "scheme" else v for k, v in setting.items()), *cells)
         Console().print(table)
