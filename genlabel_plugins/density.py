@@ -22,13 +22,19 @@ class LearntState(nn.Module):
             self.register_buffer(name, None)
 
     def _build(self) -> None:
-        """Create submodules, if any, that the buffers call for and a state dict is about to fill."""
+        """Create submodules, if any, that the buffers, just loaded, call for and a state dict is about to fill."""
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         for name, buffer in self._buffers.items():
             saved = state_dict.get(prefix + name)
-            if saved is not None and (buffer is None or buffer.shape != saved.shape or buffer.dtype != saved.dtype):
+            if saved is None:
+                continue
+            if buffer is None:
                 self._buffers[name] = saved.clone()
+            elif buffer.shape != saved.shape or buffer.dtype != saved.dtype:
+                self._buffers[name] = saved.to(buffer.device, copy=True)
+            else:
+                buffer.copy_(saved)  # now, since `_build` may read more of a buffer than its shape
         self._build()
         super()._load_from_state_dict(state_dict, prefix, *args)
 

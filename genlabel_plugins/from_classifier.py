@@ -11,10 +11,10 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
-from genlabel_plugins.density import as_rows, check_fit_inputs
+from genlabel_plugins.density import LearntState, as_rows, check_fit_inputs
 
 
-class FromClassifier(nn.Module):
+class FromClassifier(LearntState):
     r"""A teacher's posterior as densities up to a constant: :math:`\log p_c(x) = \log P(c \mid x) + \text{const}`.
 
     Under uniform priors `GenLabel` then relabels with exactly the teacher's posterior; the priors that the
@@ -39,13 +39,15 @@ class FromClassifier(nn.Module):
         tensor([[0.5000, 0.5000]])
     """
 
+    class_count_: Tensor | None
+
     def __init__(self, classifier: Any) -> None:
         super().__init__()
         if not isinstance(classifier, nn.Module) and not hasattr(classifier, "predict_proba"):
             raise TypeError(f"classifier must be a torch module or have predict_proba, got {classifier!r}")
         self.classifier = classifier
         self.classifier_: Any = classifier if _is_fitted(classifier) else None
-        self.register_buffer("class_count_", None)
+        self._declare("class_count_")
         self._last: tuple[weakref.ref[Tensor], int | None, Tensor] | None = None
         self.eval()
 
@@ -60,6 +62,15 @@ class FromClassifier(nn.Module):
                 self.classifier_.set_params(random_state=int(torch.randint(2**31, (), generator=generator)))
             self.classifier_.fit(rows.cpu().numpy(), target.cpu().numpy())
         return self
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes C, counted by `fit` or known to a fitted scikit-learn classifier."""
+        if self.class_count_ is not None:
+            return len(self.class_count_)
+        if not hasattr(self.classifier_, "classes_"):
+            raise NotFittedError("FromClassifier has counted no classes: call fit(x, target) first")
+        return int(max(self.classifier_.classes_)) + 1
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-posterior of the classifier, `(B, *) -> (B, C)`; minus infinity for a class it never saw.
@@ -79,6 +90,9 @@ class FromClassifier(nn.Module):
 
     def _log_posterior(self, x: Tensor) -> Tensor:
         if isinstance(self.classifier_, nn.Module):
+            parameter = next(self.classifier_.parameters(), None)
+            if parameter is not None and x.is_floating_point():
+                x = x.to(parameter.dtype)  # half precision has no place in a label, and autocast is off
             logits: Tensor = self.classifier_(x)
             return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
         x = as_rows(x)
@@ -86,8 +100,7 @@ class FromClassifier(nn.Module):
         finite = torch.isfinite(x).all(1, keepdim=True)  # scikit-learn refuses NaN
         posterior = self.classifier_.predict_proba(x.masked_fill(~finite, 0.0).cpu().numpy())  # (B, K)
         classes = torch.as_tensor(self.classifier_.classes_, device=x.device)
-        n_classes = int(classes.max()) + 1 if self.class_count_ is None else len(self.class_count_)
-        log_prob = x.new_full((len(x), n_classes), -torch.inf)
+        log_prob = x.new_full((len(x), self.n_classes), -torch.inf)
         log_prob[:, classes] = torch.as_tensor(posterior).to(x).log()
         return log_prob.masked_fill(~finite, torch.nan)
 

@@ -17,7 +17,7 @@ from torch import nn
 from torch.distributions import Gamma, Independent, MultivariateNormal, Normal
 from torch.nn.functional import cross_entropy
 
-from genlabel_plugins import GenLabel, make_backend
+from genlabel_plugins import GenLabel, GenLabelMix, make_backend
 from genlabel_plugins.from_classifier import FromClassifier
 from genlabel_plugins.per_class import PerClass
 
@@ -126,6 +126,33 @@ def test_a_fitted_classifier_serves_without_fit():
         FromClassifier(LogisticRegression()).log_prob(X)
     with pytest.raises(TypeError, match="predict_proba"):
         FromClassifier(3)
+
+
+@pytest.mark.parametrize("classifier", [LogisticRegression(max_iter=1000).fit(X, TARGET), nn.Linear(4, 3).double()])
+def test_a_teacher_knows_its_classes_and_loads_its_state(classifier):
+    teacher = FromClassifier(classifier).fit(X, TARGET, n_classes=4 if isinstance(classifier, nn.Module) else 3)
+    assert teacher.n_classes == len(teacher.class_count_)
+    fresh = FromClassifier(copy.deepcopy(classifier))
+    fresh.load_state_dict(teacher.state_dict())
+    assert torch.equal(fresh.class_count_, teacher.class_count_)
+    assert torch.equal(fresh.log_prob(X), teacher.log_prob(X))
+    fitted = FromClassifier(LogisticRegression(max_iter=1000).fit(X, TARGET))
+    _, y = GenLabelMix(GenLabel(fitted))(X[:8], TARGET[:8])
+    assert y.shape == (8, 3)
+
+
+def test_half_precision_reaches_no_teacher():
+    genlabel = GenLabel(FromClassifier(nn.Linear(4, 3))).bfloat16()
+    features = X[:8].bfloat16()
+    expected = genlabel.density.classifier(features.float()).softmax(1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.allclose(genlabel.posterior(features), expected)
+
+
+def test_a_state_dict_replaces_class_densities_fitted_before():
+    lifted, other = PerClass(_normal).fit(X, TARGET), PerClass(_normal).fit(2 * X + 1, TARGET)
+    other.load_state_dict(lifted.state_dict())
+    assert torch.equal(other.log_prob(X), lifted.log_prob(X))
 
 
 def test_a_class_that_the_teacher_never_saw_has_no_posterior():
