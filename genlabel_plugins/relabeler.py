@@ -6,9 +6,9 @@ import math
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from genlabel_plugins.density import full_precision
+from genlabel_plugins.density import LearntState, full_precision
 from genlabel_plugins.generative_model import GenerativeModel, best_temperature, held_out
 from genlabel_plugins.registry import make_backend
 
@@ -30,7 +30,7 @@ class Relabeler(Protocol):
         ...
 
 
-class GenLabel(GenerativeModel, nn.Module):
+class GenLabel(GenerativeModel, LearntState):
     r"""Relabel mixed inputs by the posterior of a generative model (GenLabel, Algorithm 1).
 
     .. math:: y = \gamma\, y_\text{gen} + (1 - \gamma)\, y_\text{mix}, \qquad

@@ -132,6 +132,11 @@ def test_empirical_priors_need_counts():
         GenLabel(Fixed(torch.zeros(1, 2)), priors="empirical").posterior(torch.zeros(1, 1))
 
 
+def test_half_precision_leaves_priors_alone():
+    genlabel = GenLabel(Fixed(torch.zeros(1, 2)), priors=[0.3, 0.7]).bfloat16()
+    assert torch.allclose(genlabel.posterior(torch.zeros(1, 1)), torch.tensor([[0.3, 0.7]]), atol=1e-7)
+
+
 def test_a_prior_of_zero_rules_a_class_out():
     y = GenLabel(Fixed(torch.zeros(1, 3)), priors=[1, 0, 1]).posterior(torch.zeros(1, 1))
     assert torch.equal(y, torch.tensor([[0.5, 0.0, 0.5]]))
