@@ -101,9 +101,9 @@ class GenerativeMixer:
             c_j: Classes of the second, shape `(B,)`.
             lam: Ratio to attain, in [0, 1]; a float, or shape `(B,)`.
         """
-        if not x_i.is_floating_point() or x_i.shape != x_j.shape:
+        if x_i.dtype != x_j.dtype or x_i.shape != x_j.shape:
             raise ValueError(
-                f"x_i and x_j must be floating-point and of one shape, got {x_i.dtype} {tuple(x_i.shape)} and "
+                f"x_i and x_j must have one dtype and shape, got {x_i.dtype} {tuple(x_i.shape)} and "
                 f"{x_j.dtype} {tuple(x_j.shape)}"
             )
         partner = torch.arange(len(x_i), 2 * len(x_i), device=x_i.device)
@@ -127,7 +127,12 @@ class GenerativeMixer:
         Returns:
             Mixed inputs `(B, *)`, the share of the row's own class that holds there `(B,)`, and where it is
             lam `(B,)`.
+
+        Raises:
+            ValueError: If the inputs are integers, between which there is no point to find.
         """
+        if not x.is_floating_point():
+            raise ValueError(f"x must be floating point to be mixed by densities, got {x.dtype}")
         lam = lam.to(torch.promote_types(x.dtype, torch.float32))
         pair = torch.stack([target[: len(partner)], target.take(partner)])  # (2, B)
         with full_precision(x):
@@ -234,7 +239,7 @@ class GenerativeMix(LabelledMix):
         self, relabeler: Any, *, encode: Codec | None = None, decode: Codec | None = None, **options: Any
     ) -> None:
         super().__init__(GenerativePairs(GenerativeMixer(relabeler, encode=encode, decode=decode), **options))
-        self.relabeler = relabeler  # a submodule, which moves with `.to(device)`
+        self.relabeler, self.encode, self.decode = relabeler, encode, decode  # modules move with `.to(device)`
 
 
 def _per_row(values: Tensor, x: Tensor) -> Tensor:

@@ -347,8 +347,12 @@ def test_options_and_inputs_out_of_range_are_named():
         GenerativeMixer(density, encode=lambda x, c: x)
     with pytest.raises(ValueError, match="even number, got 3"):
         GenerativeMixer(density, n_intervals=3)
-    with pytest.raises(ValueError, match="floating-point"):
+    with pytest.raises(ValueError, match="floating point"):
         GenerativeMixer(density)(x[:2].to(torch.uint8), x[:2].to(torch.uint8), target[:2], target[:2], 0.5)
+    with pytest.raises(ValueError, match="one dtype and shape"):
+        GenerativeMixer(density)(x[:2], x[:3], target[:2], target[:3], 0.5)
+    with pytest.raises(ValueError, match=r"floating point to be mixed by densities, got torch\.int64"):
+        GenerativeMix(density)(x[:4].long(), target[:4])
 
 
 def test_features_keep_their_gradient_in_a_hidden_layer():
@@ -394,6 +398,17 @@ def test_a_network_that_knows_no_classes_serves_as_codec():
     coded = mixer(x[i], x[j], target[i], target[j], lam)
     close = (direct.x_mix - coded.x_mix).abs().amax(1) < 1e-3  # a rotation keeps segments
     assert close.float().mean() > 0.95
+
+
+def test_networks_of_a_codec_move_with_the_mix():
+    x, target = table(torch.float32)
+    mix = GenerativeMix(
+        GaussianMixture(shrinkage=0.1).fit(x, target), encode=torch.nn.Linear(13, 2), decode=lambda w, c: w
+    )
+    assert mix.mix.mixer.encode in set(mix.modules())
+    assert mix.double().mix.mixer.encode.weight.dtype == torch.float64
+    copied = copy.deepcopy(mix)
+    assert copied.mix.mixer.encode is copied.encode
 
 
 def test_a_vae_is_mixed_between_its_codes():
