@@ -168,12 +168,12 @@ def best_bandwidth(z: Tensor, scott: float, generator: torch.Generator) -> float
     """
     if len(z) == 1:
         return scott
-    candidates = scott * torch.logspace(-4, 1, 21, base=2, dtype=z.dtype)
+    candidates = scott * torch.logspace(-4, 1, 21, base=2, dtype=z.dtype, device=z.device)
     likelihood = torch.zeros_like(candidates)
     left_out = torch.randperm(len(z), generator=generator)[:MAX_LEFT_OUT].to(z.device)
     for rows in left_out.split(max(1, CHUNK_ELEMENTS // len(z))):
         exponent = -torch.cdist(z[rows], z).square() / (2 * math.log(2))
-        exponent[torch.arange(len(rows)), rows] = -torch.inf
+        exponent[torch.arange(len(rows), device=z.device), rows] = -torch.inf
         for i, h in enumerate(candidates):
             likelihood[i] += (log2_sum_exp2_(exponent / h.square()) * math.log(2) - z.shape[1] * h.log()).sum()
     return float(candidates[likelihood.argmax()])
