@@ -77,6 +77,8 @@ class GaussianMixture(Density):
             raise ValueError("shrinkage goes with n_components=1 and a full or tied covariance")
         if covariance_type == "tied" and n_components != 1:
             raise ValueError("covariance_type='tied' is shared by all classes and goes with n_components=1")
+        if max_components < 1:
+            raise ValueError(f"max_components must be at least 1, got {max_components}")
         if not reg_covar >= 0:
             raise ValueError(f"reg_covar must not be negative, got {reg_covar}")
         self.n_components = n_components

@@ -157,6 +157,7 @@ def test_moments_of_many_blocks_are_those_of_one(monkeypatch):
         ({"covariance_type": "fill"}, "covariance_type must be one of .*'tied'.* got 'fill'"),
         ({"n_components": 0}, "n_components must be .* got 0"),
         ({"shrinkage": 2.0}, "shrinkage must be .* got 2.0"),
+        ({"max_components": 0}, "max_components must be at least 1, got 0"),
         ({"reg_covar": -1.0}, "reg_covar must not be negative, got -1.0"),
         ({"covariance_type": "tied", "n_components": 2}, "goes with n_components=1"),
     ],
