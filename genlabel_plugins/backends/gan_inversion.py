@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genlabel_plugins.backends.gan_training import Conditional, make_encoder, make_generator, train_encoder, train_gan
+from genlabel_plugins.backends.quasi_random import normal_draws
 from genlabel_plugins.density import Density, as_rows, full_precision
 from genlabel_plugins.quasi_newton import minimize
 from genlabel_plugins.training import private_rng
@@ -202,9 +203,7 @@ class GANInversion(Density):
 
     def _draw_starts(self, generator: torch.Generator) -> Tensor:
         """Zero and `n_restarts` normal latents of low discrepancy, every other one twice as wide to reach the tails."""
-        seed = int(torch.randint(2**31, (), generator=generator))
-        sobol = torch.quasirandom.SobolEngine(self.latent_dim, scramble=True, seed=seed)
-        start: Tensor = torch.special.ndtri(sobol.draw(self.n_restarts + 1, dtype=torch.float64).clamp(1e-6, 1 - 1e-6))
+        start = normal_draws(self.n_restarts + 1, self.latent_dim, generator)
         start[1::2] *= 2
         start[0] = 0
         return start

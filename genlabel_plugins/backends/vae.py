@@ -6,7 +6,6 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.quasirandom import SobolEngine
 
 from genlabel_plugins.backends.class_units import (
     MIN_ROWS,
@@ -16,6 +15,7 @@ from genlabel_plugins.backends.class_units import (
     standardized,
     tail_radius,
 )
+from genlabel_plugins.backends.quasi_random import normal_draws
 from genlabel_plugins.density import Density, as_rows
 from genlabel_plugins.training import TrainingReport, hold_out, private_rng, train
 
@@ -132,7 +132,7 @@ class VAE(Density):
         z = standardized(x, target, units.mean, units.whiten)
         self.radius_ = tail_radius(z, target, len(count))
         self.trained_ = (count >= MIN_ROWS).nonzero().squeeze(1)
-        self.draws_ = _normal_draws(self.n_samples, self.latent_dim, generator).to(x)
+        self.draws_ = normal_draws(self.n_samples, self.latent_dim, generator).to(x)
         self.network_ = self.report_ = None
         if len(self.trained_):
             chosen = count[target] >= MIN_ROWS
@@ -253,11 +253,3 @@ def _head(hidden_features: int, n_out: int) -> nn.Sequential:
     return nn.Sequential(
         nn.SiLU(), nn.Linear(hidden_features, hidden_features), nn.SiLU(), nn.Linear(hidden_features, n_out)
     )
-
-
-def _normal_draws(n_samples: int, latent_dim: int, generator: torch.Generator) -> Tensor:
-    """Low-discrepancy standard normal draws `(S, L)`; they fill the latent space more evenly than random ones."""
-    seed = int(torch.randint(2**31, (), generator=generator))
-    uniform = SobolEngine(latent_dim, scramble=True, seed=seed).draw(n_samples, dtype=torch.float64)
-    draws: Tensor = torch.special.ndtri(uniform.clamp(1e-6, 1 - 1e-6))
-    return draws

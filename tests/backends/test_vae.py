@@ -8,7 +8,8 @@ from scipy.stats import multivariate_normal, norm
 from torch import nn
 
 from genlabel_plugins import make_backend
-from genlabel_plugins.backends.vae import VAE, Autoencoder, _normal_draws
+from genlabel_plugins.backends.quasi_random import normal_draws
+from genlabel_plugins.backends.vae import VAE, Autoencoder
 
 SMALL = {"latent_dim": 1, "hidden_features": 16, "n_samples": 16, "max_epochs": 40, "learning_rate": 1e-2}
 
@@ -58,7 +59,7 @@ def test_bound_of_a_linear_model_reaches_its_gaussian():
         model.decode_out.bias.data = torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64)
         model.log_scale.data = torch.tensor([[0.0, -0.5, 0.3], [-0.2, 0.1, 0.0]], dtype=torch.float64)
         z = torch.randn(20, 3, dtype=torch.float64)
-    draws = {s: _normal_draws(s, 2, torch.Generator().manual_seed(0)) for s in (4, 64, 16384)}
+    draws = {s: normal_draws(s, 2, torch.Generator().manual_seed(0)) for s in (4, 64, 16384)}
     for c in (0, 1):
         covariance = loading @ loading.T + (2 * model.log_scale[c].detach()).exp().diag()
         truth = torch.as_tensor(multivariate_normal([1.0, 0.0, -1.0], covariance).logpdf(z))
