@@ -70,7 +70,8 @@ class MixedTypes(Density):
         self.log_frequency_ = torch.cat([count.new_zeros(n_classes, 0), *log_frequency], 1).T.contiguous()
         self.log_frequency_mean_ = self.offset_[start:].double() @ self.log_frequency_
         if start:
-            self.density.fit(x[:, :start], target, n_classes=n_classes, generator=generator)
+            options = {"generator": generator} if isinstance(self.density, Density) else {}
+            self.density.fit(x[:, :start], target, **options)
 
     def _log_prob(self, x: Tensor) -> Tensor:
         start = x.shape[1] - len(self.log_frequency_)

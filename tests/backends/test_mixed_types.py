@@ -70,6 +70,23 @@ def test_without_categories_it_is_the_backend(table):
     torch.testing.assert_close(make_backend("mixed_types").fit(continuous, target).log_prob(continuous), expected)
 
 
+def test_an_object_needs_fit_and_log_prob_alone(table):
+    class Own:
+        def __init__(self):
+            self.density = make_backend("gm")
+
+        def fit(self, x, target):
+            self.density.fit(x, target)
+
+        def log_prob(self, x):
+            return self.density.log_prob(x)
+
+    continuous, codes, target = table
+    rows = encode_rows(continuous, codes, CARDINALITY)
+    own, named = (MixedTypes(cardinality=CARDINALITY, continuous=each).fit(rows, target) for each in (Own(), "gm"))
+    torch.testing.assert_close(own.log_prob(rows), named.log_prob(rows))
+
+
 def test_refuses():
     with pytest.raises(ValueError, match="smoothing must be positive, got 0"):
         MixedTypes(smoothing=0)
