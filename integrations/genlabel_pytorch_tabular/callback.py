@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
@@ -58,8 +59,8 @@ class GenLabelCallback(Callback):
             where the densities of two classes have the ratio that lam says; or a callable `(x, target) -> Mixed`.
         space: Where densities live: `"input"` (Algorithm 1), `"latent"`, the input of the head (Algorithms 2 and
             3), or `"embedding"`: rows are mixed after the embedding of their categories.
-        warmup_epochs: Ordinary epochs before mixing begins. By default a fifth of all epochs where densities are
-            fitted in latent space, as in the paper, and none elsewhere.
+        warmup_epochs: Ordinary epochs before mixing begins. By default a fifth of all epochs, rounded up, where
+            densities are fitted in latent space, as in the paper, and none elsewhere.
         keep_clean: Train on the clean batch beside the mixed one, at equal weight.
         fresh_head: Draw the head anew when Algorithm 2 freezes what is before it, as the paper's experiments do.
 
@@ -140,7 +141,8 @@ class GenLabelCallback(Callback):
         """
         limit = max_epochs if max_epochs is not None and max_epochs > 0 else None
         if self.warmup_epochs is None:
-            return (limit or 100) // 5 if self.space == "latent" and not self.joint else 0
+            fitted_late = self.space == "latent" and not self.joint
+            return min(math.ceil((limit or 100) / 5), (limit or 100) - 1) if fitted_late else 0
         if limit is not None and self.warmup_epochs >= limit:
             raise ValueError(f"warmup_epochs must be below max_epochs={limit}, got {self.warmup_epochs}")
         return self.warmup_epochs
@@ -162,7 +164,7 @@ class GenLabelCallback(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Forget the batch: what runs until the next one, such as validation, is not mixed."""
-        self._running().step = None
+        self._running().end_batch(outputs)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what happened to the labels."""

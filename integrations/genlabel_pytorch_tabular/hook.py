@@ -38,9 +38,16 @@ class GenLabelHook(Callback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the callback away again: the next module of this Trainer may say otherwise."""
+        self._remove(trainer, pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Take the callback away again: no teardown follows an exception."""
+        self._remove(trainer, pl_module)
+
+    def _remove(self, trainer: Trainer, pl_module: LightningModule) -> None:
         added = self.__dict__.pop("_added", None)
         if added is not None:
-            added.teardown(trainer, pl_module, stage)
+            added.teardown(trainer, pl_module, "fit")
             trainer.callbacks = [each for each in trainer.callbacks if each is not added]  # type: ignore[attr-defined]
 
     def __reduce__(self) -> Any:

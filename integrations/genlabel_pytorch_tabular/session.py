@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -20,6 +20,7 @@ from genlabel_plugins import ColumnCutMix, Density, GenerativeMixer, GenLabel, M
 from genlabel_plugins.backends.mixed_types import MixedTypes, encode_rows
 from genlabel_plugins.latent import FeatureTap
 from genlabel_plugins.mixing import Inputs, interpolate, map_inputs, one_hot
+from genlabel_pytorch_tabular.head import modules_outside, renew
 from genlabel_pytorch_tabular.hosts import host_of
 from genlabel_pytorch_tabular.meters import Meters
 from genlabel_pytorch_tabular.table_mixing import GenerativeTablePairs, NumbersMixup, TableMixup
@@ -78,10 +79,10 @@ class Session:
         self.step: Step | None = None
         self.tap = FeatureTap()
         self.frozen: list[nn.Parameter] = []
+        self.still: list[nn.Module] = []  # in evaluation mode as long as they are frozen
         self.loss = self.host.loss
-        self.handles = [self.loss.register_forward_pre_hook(self._correct_labels)]
-        if self.latent:
-            self.handles.append(self.host.head.register_forward_pre_hook(self.tap))
+        self.handles = [self.host.head.register_forward_pre_hook(self.tap)] if self.latent else []
+        self.handles.append(self.loss.register_forward_pre_hook(self._correct_labels))
         if options.space == "embedding":
             tables = [each for each in module.modules() if isinstance(each, nn.Embedding)]
             self.handles += [table.register_forward_hook(self._mix_embeddings) for table in tables]
@@ -96,9 +97,8 @@ class Session:
                 self._freeze()
                 if self.options.fresh_head and trainer.current_epoch == self.warmup:
                     renew(self.host.head, trainer.optimizers)
-        if self.frozen:
-            for each in modules_outside(self.module, self.host.head):
-                each.training = each is self.loss
+        for each in self.still:
+            each.training = False
 
     def start_batch(self, batch: Any, batch_idx: int) -> None:
         """Mix a batch in place."""
@@ -117,6 +117,16 @@ class Session:
         else:
             self.host.write(batch, mixed.x, target)
 
+    def end_batch(self, outputs: Any) -> None:
+        """Forget the batch: what runs until the next one, such as validation, is not mixed.
+
+        Raises:
+            RuntimeError: If it was trained on with the labels of unmixed rows.
+        """
+        step, self.step = self.step, None
+        if outputs and step is not None and step.mixed is not None and not step.n_calls:
+            raise RuntimeError(f"{self.host.name} trained on a mixed batch without calling the module that is its loss")
+
     def report(self) -> dict[str, Tensor]:
         """What to log of the epoch; a warning if the labels of Algorithm 3 forget classes."""
         if self.options.joint and self.mixing and not self.warned:
@@ -134,12 +144,12 @@ class Session:
         """Leave the module as it came."""
         for handle in self.handles:
             handle.remove()
-        if self.frozen:
-            for each in modules_outside(self.module, self.host.head):
-                each.training = True
+        for each in self.still:
+            each.training = True
         for parameter in self.frozen:
             parameter.requires_grad_(True)
-        self.handles, self.frozen = [], []
+        self.handles, self.still, self.frozen = [], [], []
+        self.step = None  # a copy of the module, such as a moving average, keeps its hooks
 
     def _fit(self, trainer: Trainer) -> None:
         """Fit one relabeler to each target."""
@@ -233,6 +243,8 @@ class Session:
         for parameter in self.frozen:
             parameter.requires_grad_(False)
             parameter.grad = None  # an optimizer passes over it, weight decay included
+        outside = modules_outside(self.module, self.host.head)
+        self.still = [each for each in outside if each.training and each is not self.loss]
 
     def _make_relabeler(self, n_classes: int, *, verbose: bool) -> GenLabel:
         options = self.options
@@ -269,22 +281,3 @@ class Session:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self  # a copy of a module in training, such as a moving average, shares its hooks
-
-
-def modules_outside(module: nn.Module, head: nn.Module) -> Iterator[nn.Module]:
-    """Modules that are neither the head, nor in it, nor around it."""
-    inside = set(head.modules())
-    for each in module.modules():
-        if each not in inside and head not in set(each.modules()):
-            yield each
-
-
-def renew(head: nn.Module, optimizers: list[Any]) -> None:
-    """Draw the weights of a head anew, and let the optimizers forget the old ones."""
-    for each in head.modules():
-        reset = getattr(each, "reset_parameters", None)
-        if callable(reset):
-            reset()
-    for parameter in head.parameters():
-        for optimizer in optimizers:
-            optimizer.state.pop(parameter, None)

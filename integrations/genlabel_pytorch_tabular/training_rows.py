@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset, SubsetRandomSampler
 from tqdm.auto import tqdm
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def training_rows(
     trainer: Trainer, module: LightningModule, read: Callable[[Any], tuple[Tensor, Tensor]]
 ) -> tuple[Tensor, Tensor]:
-    """Rows `(N, D)` and targets `(N, T)` of the training set, each row once, whatever the sampler.
+    """Rows `(N, D)` and targets `(N, T)` of the training set, each row once, however often a sampler draws it.
 
     Args:
         trainer: Trainer that has its training loader.
@@ -27,8 +27,11 @@ def training_rows(
     """
     loader: Any = trainer.train_dataloader
     if isinstance(loader, DataLoader):
+        dataset = loader.dataset
+        if isinstance(loader.sampler, SubsetRandomSampler):  # the other rows may be those of the validation
+            dataset = Subset(dataset, loader.sampler.indices)
         loader = DataLoader(
-            loader.dataset,
+            dataset,
             batch_size=loader.batch_size or 1024,
             collate_fn=loader.collate_fn,
             generator=torch.Generator(),  # else a loader draws a seed from the global generator

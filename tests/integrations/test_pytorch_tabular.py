@@ -101,6 +101,7 @@ def test_exception_leaves_the_module_as_it_came():
     with pytest.raises(KeyError, match="stop"):
         model.fit(frame, callbacks=[Fail()])
     assert not any(each._forward_pre_hooks for each in model.model.modules())
+    assert not any(isinstance(callback, GenLabelCallback) for callback in model.trainer.callbacks)
 
 
 def test_cross_validate_fits_in_every_fold(fits):

@@ -13,6 +13,7 @@ from torch import nn
 
 from genlabel_plugins import GenLabel
 from genlabel_plugins.backends.mixed_types import MixedTypes, encode_rows
+from genlabel_pytorch_tabular import GenLabelCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -233,6 +234,7 @@ class TestFrozenLatentSpace:
     def test_warms_up_for_a_fifth_of_all_epochs(self):
         _, calls, _ = record(wine(), genlabel_space="latent", max_epochs=5, batch_size=178)
         assert [y.ndim for _, y in calls] == [1, 2, 2, 2, 2]
+        assert [GenLabelCallback(space="latent").warmup(epochs) for epochs in (1, 2, 5, 6, 100)] == [0, 1, 1, 2, 20]
 
     def test_refuses_a_warmup_without_an_end(self):
         frame = wine()

@@ -10,9 +10,10 @@ import torch
 from pytorch_lightning import LightningModule, Trainer
 from sklearn.datasets import load_digits
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from genlabel_plugins import make_backend
+from genlabel_plugins.backends.gaussian import GaussianMixture
 from genlabel_pytorch_tabular import GenLabelCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -176,6 +177,41 @@ def test_contract_is_checked():
     ):
         with pytest.raises(ValueError, match=message):
             fit(GenLabelCallback(space="latent"), module)
+        assert not any(each._forward_pre_hooks for each in module.modules())
+
+
+def test_a_loss_that_is_never_called_is_found():
+    class Functional(Digits):
+        def training_step(self, batch, batch_idx):
+            return nn.functional.cross_entropy(self(batch[0]), batch[1])
+
+    with pytest.raises(RuntimeError, match="Functional trained on a mixed batch without calling"):
+        fit(GenLabelCallback("kde"), Functional())
+
+
+def test_densities_know_the_rows_of_a_subset_alone():
+    class Counted(GaussianMixture):
+        def fit(self, x, target, **options):
+            sizes.append(len(x))
+            return super().fit(x, target, **options)
+
+        def __deepcopy__(self, memo):
+            return self
+
+    x, target = rows()
+    sizes, sampler = [], SubsetRandomSampler(range(0, 1500, 3))
+    loader = DataLoader(TensorDataset(x, target), batch_size=100, sampler=sampler)
+    trainer(GenLabelCallback(Counted(covariance_type="diag"))).fit(Digits(), loader)
+    assert sizes == [500]
+
+
+def test_modules_in_evaluation_mode_stay_so():
+    x, target = rows()
+    module = Digits()
+    module.body[1].eval()
+    loader = DataLoader(TensorDataset(x[:200], target[:200]), batch_size=100)
+    trainer(GenLabelCallback("kde", space="latent", warmup_epochs=1)).fit(module, loader)
+    assert [each.training for each in module.body] == [True, False, True]
 
 
 def test_a_batch_must_be_a_list():
