@@ -134,6 +134,7 @@ class GenerativeMixer:
         if not x.is_floating_point():
             raise ValueError(f"x must be floating point to be mixed by densities, got {x.dtype}")
         lam = lam.to(torch.promote_types(x.dtype, torch.float32))
+        target = target.long()
         pair = torch.stack([target[: len(partner)], target.take(partner)])  # (2, B)
         with full_precision(x):
             path = self._path(x, target, pair, partner)

@@ -333,6 +333,14 @@ def test_generative_mix_stands_in_for_genlabel_mix(pairing):
     assert mix.to(torch.float64).relabeler.density.offset_.dtype == torch.float64
 
 
+def test_classes_may_be_any_integers():
+    x, target = table(torch.float32)
+    mix = GenerativeMix(GaussianMixture(shrinkage=0.1).fit(x, target))
+    x_mix, y = mix(x, target.int())
+    assert x_mix.shape == x.shape
+    torch.testing.assert_close(y.sum(1), torch.ones(len(y)))
+
+
 def test_a_mapping_is_refused():
     x, target = table(torch.float32)
     mix = GenerativeMix(GaussianMixture(shrinkage=0.1).fit(x, target))
