@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genlabel_plugins.density import check_fit_inputs, full_precision
+from genlabel_plugins.density import LearntState, check_fit_inputs, full_precision
 from genlabel_plugins.mixing import Inputs, Mixed, interpolate, map_inputs, one_hot
 from genlabel_plugins.pairing import draw_beta, flat_rows
 
@@ -19,7 +19,7 @@ N_GROUPS = 256  # samples of a chunk are compared in so many groups
 N_CANDIDATES = 4
 
 
-class TrainingSamples(nn.Module):
+class TrainingSamples(LearntState):
     """Training samples that answer for the class of the nearest one.
 
     Distances come out of one matrix product per chunk; the nearest few are then measured again by direct

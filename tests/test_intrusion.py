@@ -34,6 +34,11 @@ def test_the_mask_equals_brute_force(n, offset):
     assert np.array_equal(found.numpy(), expected)
 
 
+def test_half_precision_leaves_the_samples_alone():
+    samples = TrainingSamples(1e3 * LINE, LINE_TARGET).half()  # squares that float16 cannot hold
+    assert samples.nearest_target(1e3 * LINE).tolist() == [0, 1, 0]
+
+
 def test_small_distances_survive_the_matrix_product():
     # Samples 1e-4 apart at norm 1: their squared distances drown in the rounding of float32 products.
     x = torch.tensor([[1.0], [1.0 + 1e-4], [-1.0 - 5e-5]]).repeat(1, 8)
