@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 import torch
-from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning import Callback, LightningModule, Trainer
 from sklearn.datasets import load_digits
 from torch import nn
 from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
@@ -203,6 +203,21 @@ def test_densities_know_the_rows_of_a_subset_alone():
     loader = DataLoader(TensorDataset(x, target), batch_size=100, sampler=sampler)
     trainer(GenLabelCallback(Counted(covariance_type="diag"))).fit(Digits(), loader)
     assert sizes == [500]
+
+
+def test_a_copy_made_in_training_outlives_it():
+    class CopyAndFail(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            self.copy = copy.deepcopy(pl_module)
+            raise KeyError("stop")
+
+    x, target = rows()
+    copying = CopyAndFail()
+    loader = DataLoader(TensorDataset(x[:200], target[:200]), batch_size=100)
+    with pytest.raises(KeyError, match="stop"):
+        trainer(GenLabelCallback("kde"), copying).fit(Digits(), loader)
+    logits = copying.copy(x[:100])
+    assert torch.equal(copying.copy.loss(logits, target[:100]), nn.functional.cross_entropy(logits, target[:100]))
 
 
 def test_modules_in_evaluation_mode_stay_so():

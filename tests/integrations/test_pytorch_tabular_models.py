@@ -40,6 +40,7 @@ SMALL = {
     TabTransformerConfig: ATTENTION,
     StackingModelConfig: {},
 }
+RUNNING = {"genlabel_space": "latent", "genlabel_backend": "running"}
 HEADLESS = (NodeConfig, TabNetModelConfig)
 
 
@@ -127,6 +128,33 @@ def test_loss_that_refuses_soft_labels():
     frame = wine()
     with pytest.raises(ValueError, match=r"the loss must take soft labels \(B, C\), as torch.nn.CrossEntropyLoss does"):
         tabular_model(frame, genlabel=True).fit(frame, loss=nn.NLLLoss())
+
+
+@pytest.mark.parametrize("options", [{}, {"mix": "cutmix"}, {"genlabel_space": "embedding"}], ids=str)
+def test_table_of_categories_alone(options):
+    frame = cars()[["cylinders", "year", "origin", "target"]]
+    model = tabular_model(frame, genlabel=True, **options)
+    model.fit(frame)
+    assert model.trainer.callback_metrics["genlabel_accuracy"] > 0.6
+
+
+@pytest.mark.parametrize("backend", ["gm", "running"])
+def test_several_targets_in_latent_space(backend):
+    frame = cars()
+    options = {"genlabel_space": "latent", "genlabel_backend": backend, "genlabel_warmup_epochs": 0}
+    model = tabular_model(frame, targets=("target", "old"), genlabel=True, **options)
+    model.fit(frame)
+    assert torch.isfinite(model.trainer.callback_metrics["train_loss"])
+    assert model.trainer.callback_metrics["genlabel_relabelled"] > 0
+
+
+@pytest.mark.parametrize("options", [{"genlabel_keep_clean": True}, RUNNING], ids=["keep_clean", "running"])
+def test_last_batch_of_one_row(options):
+    frame = cars().iloc[:97]  # three batches of 32, and one row; without its clean copy the host's metrics refuse it
+    network = small_network(batch_norm_continuous_input=False)
+    model = tabular_model(frame, model=network, genlabel=True, **options)
+    model.fit(frame, validation=frame.iloc[:32])
+    assert torch.isfinite(model.trainer.callback_metrics["train_loss"])
 
 
 def test_generative_mixing_is_for_numbers():
