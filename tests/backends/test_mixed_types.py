@@ -92,3 +92,10 @@ def test_refuses():
         MixedTypes(smoothing=0)
     with pytest.raises(ValueError, match="x must have the 5 indicators of cardinality, got 2 columns"):
         MixedTypes(cardinality=CARDINALITY).fit(torch.randn(4, 2), torch.tensor([0, 0, 1, 1]))
+
+
+def test_it_claims_what_the_density_of_the_numbers_claims():
+    assert MixedTypes().normalized
+    assert not MixedTypes(continuous="nn").normalized
+    assert not MixedTypes(continuous="vae").exact
+    assert not MixedTypes(continuous="gan").compilable
