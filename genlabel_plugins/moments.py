@@ -48,10 +48,15 @@ def class_moments(x: Tensor, target: Tensor, n_classes: int, *, diagonal: bool =
     count = torch.bincount(target, minlength=n_classes)
     classes = [
         reduce(_merge, (_moments(x.index_select(0, chunk), diagonal) for chunk in rows.split(CHUNK_ROWS)))
-        for rows in target.argsort().split(count.tolist())
+        for rows in _narrow(target, n_classes).argsort().split(count.tolist())
     ]
     _, mean, scatter = zip(*classes, strict=True)
     return ClassMoments(count.double(), torch.stack(mean), torch.stack(scatter))
+
+
+def _narrow(target: Tensor, n_classes: int) -> Tensor:
+    """Class indices in few bytes, which are sorted several times faster."""
+    return target.to(torch.int16) if n_classes <= 2**15 else target
 
 
 def _moments(block: Tensor, diagonal: bool) -> tuple[int, Tensor, Tensor]:
