@@ -165,7 +165,8 @@ def first_pixel(x):
 
 
 def test_hugging_face_batches_are_mixed_in_place():
-    default_data_collator = pytest.importorskip("transformers").default_data_collator
+    from transformers import default_data_collator
+
     x, target = rows()
     mix = GenLabelMix(fitted(x, target), generator=seeded())
     samples = [{"pixel_values": a, "labels": int(t), "idx": i} for i, (a, t) in enumerate(zip(x, target, strict=True))]
@@ -177,7 +178,8 @@ def test_hugging_face_batches_are_mixed_in_place():
 
 
 def test_the_hugging_face_trainer_trains_on_soft_labels(tmp_path):
-    transformers = pytest.importorskip("transformers")
+    import transformers
+
     x, target = rows()
 
     class Model(nn.Module):
@@ -222,7 +224,8 @@ def test_several_inputs_need_an_embedding():
 
 
 def test_accelerate_prepares_a_loader_that_mixes():
-    accelerate = pytest.importorskip("accelerate")
+    import accelerate
+
     x, target = rows()
     accelerator = accelerate.Accelerator(cpu=True)
     loader = DataLoader(TensorDataset(x, target), batch_size=16, collate_fn=BatchMix(GenLabelMix(fitted(x, target))))

@@ -121,7 +121,6 @@ def test_minibatches_cover_the_rows_but_for_a_small_rest():
 
 
 def test_progress_bar_is_shown_on_request_if_installed(capsys, monkeypatch):
-    pytest.importorskip("tqdm")
     x, _, model = regression()
 
     def run():
