@@ -148,6 +148,8 @@ def test_top_k_keeps_the_most_likely_classes():
     e = float(np.exp(-1.0))
     assert torch.allclose(y, torch.tensor([[1.0, 0.0, e, 0.0]]) / (1 + e))
     assert torch.equal(class_posterior(log_prob, top_k=9), class_posterior(log_prob))
+    rounding = 4 * torch.finfo(log_prob.dtype).eps
+    assert torch.allclose(class_posterior(log_prob), log_prob.softmax(1), rtol=rounding, atol=0)
 
 
 def test_temperature_divides_the_log_posterior():
