@@ -92,6 +92,10 @@ class Mixer(ABC):
         with torch.no_grad():
             partner = draw_partner(x, target, self.pairing, self.generator)
             lam = self._draw_lam(x, partner, _label_dtype(first))
+        return self.mixed(x, target, partner, lam)
+
+    def mixed(self, x: Inputs, target: Tensor, partner: Tensor, lam: Tensor) -> Mixed:
+        """Mix rows with partners and weights that are given, `(B, *), (B,), (B,), (B,)`."""
         x_mix, lam = self.combine(x, target, partner, lam)
         target_j = target[partner]
         y_mix = torch.lerp(one_hot(target_j, self.n_classes, lam), one_hot(target, self.n_classes, lam), lam[:, None])

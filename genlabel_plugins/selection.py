@@ -1,0 +1,259 @@
+"""Selection: cross-validation of many candidates at a time, and the choice between them."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from typing import Any, Literal, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.model_selection import RepeatedStratifiedKFold
+from torch import Tensor
+
+from genlabel_plugins.candidates import Candidate, candidate_grid
+from genlabel_plugins.epochs import count_steps
+from genlabel_plugins.mixed_batches import fit_relabelers
+from genlabel_plugins.stacked import StackedNetworks
+from genlabel_plugins.stacked_training import TrainingOptions, train_stacked
+from genlabel_plugins.table import Table, repeats_rows
+from genlabel_plugins.training import progress
+
+__all__ = ["Candidate", "CrossValidation", "candidate_grid", "cross_validate", "select", "stratified_splits"]
+
+MAX_ELEMENTS = 2**25  # logits, or parameters with their gradients and moments, that are held at a time
+LEAST_WEIGHT = 1e-3  # candidates that weigh less in an average, relative to the best, are left out
+Split = tuple[NDArray[np.intp], NDArray[np.intp]]
+Selection = Literal["average", "best", "one_standard_error"]
+
+
+@dataclass(frozen=True)
+class CrossValidation:
+    """Held-out scores of M candidates in S splits.
+
+    Attributes:
+        candidates: The candidates, the simpler ones first.
+        accuracy: Share of held-out rows classified correctly, shape `(S, M)`, float64.
+        log_loss: Mean negative log-probability of the true class in nats, shape `(S, M)`, float64.
+        n_folds: Splits that hold out each row once.
+        n_rows: Rows in all.
+    """
+
+    candidates: list[Candidate]
+    accuracy: Tensor
+    log_loss: Tensor
+    n_folds: int
+    n_rows: int
+
+    def score(self, scoring: str) -> Tensor:
+        """Scores of which the highest is best, `"accuracy"` or `"neg_log_loss"`, shape `(S, M)`."""
+        scores = {"accuracy": self.accuracy, "neg_log_loss": -self.log_loss}
+        if scoring not in scores:
+            raise ValueError(f"scoring must be one of {sorted(scores)}, got {scoring!r}")
+        return scores[scoring]
+
+    def standard_error(self, scoring: str) -> Tensor:
+        """Standard error of each candidate's mean score, shape `(M,)`; repeats reuse the rows and add nothing to n."""
+        score = self.score(scoring)
+        if len(score) < 2:
+            return torch.zeros_like(score[0])
+        return score.std(0) / math.sqrt(min(self.n_folds, len(score)))
+
+
+def stratified_splits(target: NDArray[Any], n_folds: int, n_repeats: int = 1, seed: int = 0) -> list[Split]:
+    """Training and held-out rows of a repeated stratified cross-validation.
+
+    There are as many folds as the largest class has rows, if it has fewer than `n_folds`.
+
+    Raises:
+        ValueError: If `n_folds` is below 2, or no class has two rows.
+    """
+    largest = int(np.unique(target, return_counts=True)[1].max())
+    if n_folds < 2 or largest < 2:
+        raise ValueError(f"cross-validation needs 2 folds and a class of 2 rows, got {n_folds} and {largest}")
+    folds = RepeatedStratifiedKFold(n_splits=min(n_folds, largest), n_repeats=n_repeats, random_state=seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of a class with fewer rows than folds
+        return list(folds.split(target, target))
+
+
+def cross_validate(
+    x: Tensor,
+    target: Tensor,
+    candidates: Sequence[Candidate],
+    *,
+    n_folds: int = 5,
+    n_repeats: int = 1,
+    splits: Sequence[Split] | None = None,
+    weight: Tensor | None = None,
+    class_weight: Tensor | None = None,
+    n_classes: int | None = None,
+    options: TrainingOptions | None = None,
+    seed: int = 0,
+    verbose: bool = False,
+) -> CrossValidation:
+    """Train every candidate on every split, as few tensor programs, and score it on the rows held out.
+
+    Memory does not grow with the number of candidates or splits beyond a few hundred megabytes: they are trained in
+    turns that fit.
+
+    Args:
+        x: Rows, shape `(N, D)`; each split is standardised by its own training rows.
+        target: Class indices, shape `(N,)`.
+        candidates: What to train, the simpler ones first.
+        n_folds: Folds of a stratified cross-validation.
+        n_repeats: Repetitions of it on new folds.
+        splits: Pairs of training and held-out row indices, in place of folds.
+        weight: Weight of each row, as `Table.of` takes it, shape `(N,)`; held-out rows count by it.
+        class_weight: How often training visits each class, as `Table.of` takes it, shape `(C,)`.
+        n_classes: Number of classes C; by default the largest index plus one.
+        options: What all candidates share.
+        seed: Seed of folds and training.
+        verbose: Show a progress bar.
+
+    Example:
+        >>> x = torch.arange(20.0)[:, None]
+        >>> target = (x[:, 0] > 9.5).long()
+        >>> cv = cross_validate(x, target, candidate_grid(backends=("gm",), gammas=(0.5,), learning_rates=(0.1,)))
+        >>> cv.accuracy.shape  # splits, candidates
+        torch.Size([5, 3])
+    """
+    options = options or TrainingOptions()
+    n_classes = int(target.max()) + 1 if n_classes is None else n_classes
+    if splits is None:
+        splits = stratified_splits(target.numpy(force=True), n_folds, n_repeats, seed)
+    weight = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
+    rows = [tuple(torch.as_tensor(part, device=x.device) for part in split) for split in splits]
+    tables = [Table.of(x[train].double(), target[train], weight[train], class_weight) for train, _ in rows]
+    held_out = [table.standardise(x[test].double()) for table, (_, test) in zip(tables, rows, strict=True)]
+    scores = torch.zeros(2, len(splits), len(candidates), dtype=torch.float64)
+    turns = list(_turns(tables, candidates, n_classes, options))
+    for turn in progress(range(len(turns)), "cross-validate", verbose=verbose):
+        members, chosen = turns[turn]
+        log_p = _held_out_log_p(
+            [tables[i] for i in members],
+            [held_out[i] for i in members],
+            [candidates[m] for m in chosen],
+            n_classes,
+            options=options,
+            seed=seed,
+        )
+        for i, split_log_p in zip(members, log_p, strict=True):
+            test = rows[i][1]
+            scores[:, i, chosen] = _scores(split_log_p, target[test], weight[test]).cpu()
+    n_rows = int(weight.sum()) if repeats_rows(weight) else int((weight > 0).sum())
+    return CrossValidation(list(candidates), scores[0], -scores[1], n_folds, n_rows)
+
+
+def select(cv: CrossValidation, scoring: str, selection: Selection) -> Tensor:
+    r"""Weights of the candidates in the chosen classifier, summing to one, shape `(M,)`.
+
+    `"best"` takes the candidate of the highest mean score, the simplest of several. `"one_standard_error"` takes the
+    simplest whose mean is within one standard error of that. `"average"` weighs all:
+
+    .. math:: w_m \propto \exp\big(\tfrac12 N (s_m - \max s)\big)
+
+    so that of N rows two more in error, or two nats less of held-out log-likelihood, cost a factor e. Between
+    candidates that N rows cannot tell apart, averaging loses less than choosing.
+
+    Args:
+        cv: Scores of a cross-validation.
+        scoring: `"accuracy"` or `"neg_log_loss"`.
+        selection: The rule.
+
+    Raises:
+        ValueError: On an unknown name.
+
+    Example:
+        >>> accuracy = torch.tensor([[0.8, 0.9, 0.9]]).double()
+        >>> candidates = candidate_grid(backends=("gm",), gammas=(0.5,), learning_rates=(0.1,))
+        >>> select(CrossValidation(candidates, accuracy, -accuracy, 5, 40), "accuracy", "average")
+        tensor([0.0634, 0.4683, 0.4683], dtype=torch.float64)
+
+    Reference:
+        Breiman et al., Classification and Regression Trees, 1984, section 3.4.3; Dalalyan and Tsybakov, Aggregation by
+        exponential weighting, Machine Learning 72, 2008.
+    """
+    if selection not in get_args(Selection):
+        raise ValueError(f"selection must be one of {get_args(Selection)}, got {selection!r}")
+    mean = cv.score(scoring).mean(0)
+    best = int(mean.argmax())
+    if selection == "average":
+        weight = (0.5 * cv.n_rows * (mean - mean[best])).exp()
+        weight = torch.where(weight < LEAST_WEIGHT, 0.0, weight)
+        return weight / weight.sum()
+    if selection == "one_standard_error":
+        within = mean >= mean[best] - cv.standard_error(scoring)[best]
+        best = int(within.nonzero()[0])
+    return torch.zeros_like(mean).index_fill(0, torch.tensor([best]), 1.0)
+
+
+def _turns(
+    tables: Sequence[Table], candidates: Sequence[Candidate], n_classes: int, options: TrainingOptions
+) -> Iterator[tuple[list[int], list[int]]]:
+    """Splits and candidates that are trained together: splits with equally many steps, as many as fit in memory."""
+    trained = [m for m, candidate in enumerate(candidates) if candidate.scheme != "generative"]
+    untrained = [m for m, candidate in enumerate(candidates) if candidate.scheme == "generative"]
+    sizes = (tables[0].x.shape[1], *options.hidden, n_classes)
+    n_parameters = sum((a + 1) * b for a, b in pairwise(sizes))
+    n_activations = 2 * options.batch_size * sum(sizes[1:])
+    at_once = max(1, MAX_ELEMENTS // (8 * n_parameters + 6 * n_activations))  # networks
+
+    def n_steps(i: int) -> int:
+        return count_steps(len(tables[i].x), options.batch_size)
+
+    for _, group in groupby(sorted(range(len(tables)), key=n_steps), key=n_steps):
+        members = list(group)
+        n_tables = max(1, min(len(members), at_once // max(len(trained), 1)))
+        n_candidates = max(1, at_once // n_tables)
+        for first in range(0, len(members), n_tables):
+            together = members[first : first + n_tables]
+            for start in range(0, len(trained), n_candidates):
+                yield together, trained[start : start + n_candidates]
+            if untrained:
+                yield together, untrained
+
+
+def _held_out_log_p(
+    tables: Sequence[Table],
+    held_out: Sequence[Tensor],
+    candidates: Sequence[Candidate],
+    n_classes: int,
+    *,
+    options: TrainingOptions,
+    seed: int,
+) -> Iterator[Tensor]:
+    """Log-probabilities of held-out rows by all candidates, `(B, C, M)` for each table."""
+    if candidates[0].scheme == "generative":
+        for table, x in zip(tables, held_out, strict=True):
+            yield generative_log_p(table, x, candidates, n_classes)
+        return
+    networks = train_stacked(tables, candidates, n_classes, options, seed=seed)
+    for place, x in enumerate(held_out):
+        yield network_log_p(networks, place, x)
+
+
+@torch.no_grad()
+def network_log_p(networks: StackedNetworks, place: int, x: Tensor) -> Tensor:
+    """Log-probabilities of rows by all networks of one table, `(B, D) -> (B, C, M)`."""
+    one = networks.of_table(place)
+    rows_at_once = max(1, MAX_ELEMENTS // (4 * networks.n_models * sum(networks.sizes[1:])))
+    return torch.cat([one(rows[None])[0].log_softmax(1) for rows in x.split(rows_at_once)])
+
+
+def generative_log_p(table: Table, x: Tensor, candidates: Sequence[Candidate], n_classes: int) -> Tensor:
+    """Log-posteriors of rows by class densities with the class frequencies as priors, `(B, D) -> (B, C, M)`."""
+    relabelers = fit_relabelers(table, (c.backend for c in candidates), n_classes, "empirical")
+    return torch.stack([relabelers[c.backend].posterior(x).log() for c in candidates], -1)
+
+
+def _scores(log_p: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Accuracy and mean log-probability of the true class, `(B, C, M), (B,), (B,) -> (2, M)`."""
+    log_p = log_p.double().clamp(min=math.log(torch.finfo(torch.float32).eps))
+    hit = log_p.argmax(1) == target[:, None]
+    log_likelihood = log_p.gather(1, target[:, None, None].expand(-1, 1, log_p.shape[2])).squeeze(1)
+    return torch.stack([(weight[:, None] * part).sum(0) / weight.sum() for part in (hit.double(), log_likelihood)])

@@ -1,0 +1,165 @@
+"""Training many candidates on many tables as one tensor program."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genlabel_plugins.candidates import Candidate
+from genlabel_plugins.mixed_batches import Batch, MixedBatches, MixOptions, policy_of
+from genlabel_plugins.mixing import one_hot
+from genlabel_plugins.stacked import StackedNetworks
+from genlabel_plugins.table import Table
+from genlabel_plugins.training import progress
+
+CHUNK_ELEMENTS = 2**22  # numbers that the batches of several steps, drawn and labelled at a time, may hold
+
+OnEpoch = Callable[[StackedNetworks, Tensor], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions(MixOptions):
+    """What all candidates share.
+
+    Args:
+        hidden: Widths of the hidden layers; none is logistic regression.
+        max_epochs: Passes over the rows.
+        weight_decay: Weight of the squared parameters in the loss, by halves, as in `torch.optim.Adam`.
+    """
+
+    hidden: tuple[int, ...] = ()
+    max_epochs: int = 100
+    weight_decay: float = 1e-4
+
+
+def train_stacked(
+    tables: Sequence[Table],
+    candidates: Sequence[Candidate],
+    n_classes: int,
+    options: TrainingOptions,
+    *,
+    seed: int = 0,
+    networks: StackedNetworks | None = None,
+    on_epoch: OnEpoch | None = None,
+    verbose: bool = False,
+) -> StackedNetworks:
+    r"""Train every candidate on every table: one product, one softmax and one optimizer step for all.
+
+    On a table, all candidates see the same batches, mixed once; they differ in labels and step size, so differences
+    between them are not those of luck. Each network comes out as it would alone, but for rounding. A step goes
+    straight from logits to their gradient, :math:`p - y`. Ctrl-C ends the training and keeps what is learnt.
+
+    Args:
+        tables: Training rows, with equally many batches in an epoch.
+        candidates: What to train; none of them `"generative"`.
+        n_classes: Number of classes C.
+        options: What all candidates share.
+        seed: Seed of each table's private generator.
+        networks: Networks to go on with; by default new ones.
+        on_epoch: Called after each epoch with the networks and the mean loss of each, shape `(F, M)`; returns
+            whether to stop.
+        verbose: Show a progress bar.
+
+    Returns:
+        Networks of all tables and candidates, on the device of the tables.
+
+    Example:
+        >>> table = Table.of(torch.tensor([[0.0], [1.0], [4.0], [5.0]]).double(), torch.tensor([0, 0, 1, 1]))
+        >>> candidates = [Candidate(scheme="vanilla"), Candidate(scheme="mixup", learning_rate=0.01)]
+        >>> networks = train_stacked([table], candidates, 2, TrainingOptions())
+        >>> networks(table.x[None]).argmax(2)[0].T  # networks, rows
+        tensor([[0, 0, 1, 1],
+                [0, 0, 1, 1]])
+    """
+    generators = [torch.Generator().manual_seed(seed) for _ in tables]
+    device = tables[0].x.device
+    if networks is None:
+        sizes = (tables[0].x.shape[1], *options.hidden, n_classes)
+        networks = StackedNetworks(sizes, len(candidates), generators).to(device)
+    streams = [
+        MixedBatches(table, candidates, n_classes, options, generator)
+        for table, generator in zip(tables, generators, strict=True)
+    ]
+    step = _Step(networks, candidates, streams[0], options.weight_decay)
+    n_steps = streams[0].epochs.n_steps
+    batches = _batches(streams, options.max_epochs * n_steps)
+    epochs = progress(range(1, options.max_epochs + 1), "train", verbose=verbose)
+    try:
+        for _ in epochs:
+            losses = [step(next(batches), want_loss=on_epoch is not None) for _ in range(n_steps)]
+            if on_epoch is not None and on_epoch(networks, torch.stack(losses).mean(0)):
+                break
+    except KeyboardInterrupt:
+        warnings.warn("training was interrupted: what was learnt until then is kept", stacklevel=2)
+    return networks
+
+
+class _Step:
+    """One optimizer step of all networks."""
+
+    def __init__(
+        self,
+        networks: StackedNetworks,
+        candidates: Sequence[Candidate],
+        stream: MixedBatches,
+        weight_decay: float,
+    ) -> None:
+        device = stream.table.x.device
+        self.networks = networks
+        self.parameters = [*networks.weights, *networks.biases]
+        # Adam's step is proportional to its learning rate: each network keeps its own share of a step of size one.
+        self.optimizer = torch.optim.Adam(self.parameters, lr=1.0, weight_decay=weight_decay, fused=True)
+        rate = torch.tensor([candidate.learning_rate for candidate in candidates], device=device)
+        self.withdrawn = [share.contiguous() for share in networks.per_model(1 - rate)]
+        places = [stream.policies.index(policy_of(candidate)) for candidate in candidates]
+        self.select = one_hot(torch.tensor(places, device=device), len(stream.policies), rate).T  # (V, M)
+        clean = [1.0 if candidate.scheme == "vanilla" else 0.5 * candidate.keep_clean for candidate in candidates]
+        shares = torch.tensor([clean, [1 - share for share in clean]], device=device)  # of clean and mixed rows
+        self.shares = shares[[part for part, held in enumerate((stream.clean, stream.mixed)) if held]]  # (parts, M)
+
+    def __call__(self, batch: Batch, *, want_loss: bool) -> Tensor:
+        """Make the step; the losses before it, `(F, M)`, if they are wanted."""
+        z = self.networks(batch.x)  # (F, R, C, M)
+        with torch.no_grad():
+            weight = batch.weight.unflatten(1, (len(self.shares), -1))[..., None] * self.shares[:, None]
+            weight = weight.flatten(1, 2)[:, :, None]  # (F, R, 1, M)
+            p = z.softmax(2)
+            gradient = (
+                torch.addmm(p.flatten(0, 2), batch.y.flatten(0, 2), self.select, alpha=-1).view_as(z).mul_(weight)
+            )
+            loss = self._loss(z, batch.y, weight) if want_loss else p.new_empty(0)
+        self.optimizer.zero_grad()
+        z.backward(gradient)
+        with torch.no_grad():
+            before = [parameter.clone() for parameter in self.parameters]
+            self.optimizer.step()
+            for parameter, old, withdrawn in zip(self.parameters, before, self.withdrawn, strict=True):
+                parameter.lerp_(old, withdrawn)
+        return loss
+
+    def _loss(self, z: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+        return -((y @ self.select).mul_(z.log_softmax(2)).mul_(weight)).sum((1, 2))
+
+
+def _batches(streams: Sequence[MixedBatches], n_steps: int) -> Iterator[Batch]:
+    """Batches of all tables, step by step, drawn and labelled several steps at a time."""
+    width = max(stream.epochs.width for stream in streams)
+    first = streams[0]
+    per_row = first.table.x.shape[1] + first.n_classes * (len(first.policies) + 1)
+    at_once = max(1, CHUNK_ELEMENTS // (2 * len(streams) * width * per_row))
+    per_epoch = first.epochs.n_steps
+    n_epochs = max(1, at_once // per_epoch)
+    for epoch in range(0, n_steps // per_epoch, n_epochs):
+        draws = [stream.epochs.draw(min(n_epochs, n_steps // per_epoch - epoch)) for stream in streams]
+        for start in range(0, len(draws[0].lam), at_once):
+            chunk = [
+                stream.label(drawn.steps(start, start + at_once), width)
+                for stream, drawn in zip(streams, draws, strict=True)
+            ]
+            stacked = [torch.stack(parts, 1) for parts in zip(*chunk, strict=True)]  # (S, F, R, *)
+            for x, y, weight in zip(*stacked, strict=True):
+                yield Batch(x, y, weight)

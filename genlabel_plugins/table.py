@@ -1,0 +1,109 @@
+"""Table: standardised rows in an order of their own, with their weights, as training and densities see them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+MAX_REPEATS = 100  # mean weight up to which whole numbers mean repetitions
+
+
+class Table(NamedTuple):
+    """Training rows.
+
+    The order is that of the values, so that what is learnt depends on the set of rows and not on their order.
+
+    Attributes:
+        x: Standardised rows, shape `(N, D)`, float32.
+        target: Class indices, shape `(N,)`.
+        share: How often training visits each row relative to the others, shape `(N,)`; None for all alike.
+        density_rows: Rows that densities are fitted to, repeated as they weigh; None for each once.
+        mean: Mean of each feature, shape `(D,)`, float64.
+        scale: Standard deviation of each feature, 1 for a constant one, shape `(D,)`, float64.
+    """
+
+    x: Tensor
+    target: Tensor
+    share: Tensor | None
+    density_rows: Tensor | None
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, target: Tensor, weight: Tensor | None = None, class_weight: Tensor | None = None) -> Self:
+        """Make a table of rows `(N, D)` and class indices `(N,)`.
+
+        Args:
+            x: Rows, shape `(N, D)`, float64.
+            target: Class indices, shape `(N,)`.
+            weight: Weight of each row, shape `(N,)`. Whole numbers repeat a row, or leave it out; others say how
+                often training visits it relative to the rest.
+            class_weight: How often training visits each class relative to its rows, shape `(C,)`; densities, each
+                of one class, are left alone.
+
+        Raises:
+            ValueError: If no row has a positive weight.
+
+        Example:
+            >>> table = Table.of(torch.tensor([[3.0], [1.0]]).double(), torch.tensor([0, 1]), torch.tensor([1.0, 2.0]))
+            >>> table.target
+            tensor([1, 1, 0])
+        """
+        if weight is not None:
+            kept = weight > 0
+            if not bool(kept.any()):
+                raise ValueError("weight must be positive for at least one row, got none")
+            x, target, weight = x[kept], target[kept], weight[kept].double()
+        columns = [target.numpy(force=True), *x.numpy(force=True).T]
+        order = torch.from_numpy(np.lexsort(columns)).to(x.device)
+        x, target = x[order], target[order]
+        if weight is not None:
+            weight = weight[order]
+            if repeats_rows(weight):
+                x, target = (rows.repeat_interleave(weight.long(), 0) for rows in (x, target))
+                weight = None
+        density_rows = None if weight is None else systematic_sample(weight, 0.5)
+        seen = x if density_rows is None else x[density_rows]
+        mean = seen.mean(0)
+        constant = seen.amax(0) == seen.amin(0)
+        scale = torch.where(constant, 1.0, seen.std(0, correction=0))
+        share = weight
+        if class_weight is not None:
+            share = class_weight.to(x)[target] * (1.0 if weight is None else weight)
+        return cls(((x - mean) / scale).float(), target, share, density_rows, mean, scale)
+
+    def standardise(self, x: Tensor) -> Tensor:
+        """Other rows in the units of the table, `(B, D) -> (B, D)`, float32."""
+        return ((x - self.mean) / self.scale).float()
+
+
+def repeats_rows(weight: Tensor) -> bool:
+    """Whether weights, shape `(N,)`, are whole numbers that say how often a row stands in the table."""
+    return bool((weight == weight.round()).all()) and float(weight.mean()) <= MAX_REPEATS
+
+
+def systematic_sample(weight: Tensor, offset: float | Tensor) -> Tensor:
+    """As many rows as there are weights, each as often as it weighs, rounded up or down.
+
+    Args:
+        weight: Non-negative weights, shape `(N,)`.
+        offset: Shift of the sampling grid, in [0, 1); uniformly random, each row has its expected count.
+
+    Returns:
+        Row indices, shape `(N,)`, ascending.
+
+    Example:
+        >>> systematic_sample(torch.tensor([3.0, 0.0, 1.0, 0.0]), 0.5)
+        tensor([0, 0, 0, 2])
+
+    Reference:
+        Madow and Madow, On the Theory of Systematic Sampling, 1944.
+    """
+    n_rows = len(weight)
+    upper = weight.double().cumsum(0)
+    upper *= n_rows / upper[-1]
+    grid = torch.arange(n_rows, device=weight.device) + offset
+    return torch.searchsorted(upper, grid, right=True).clamp(max=int(weight.nonzero()[-1]))

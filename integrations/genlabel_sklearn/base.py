@@ -1,0 +1,116 @@
+"""What the two classifiers share: checks of input and options, and prediction."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
+from sklearn.utils.class_weight import compute_class_weight
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
+from torch import Tensor
+
+from genlabel_plugins.mixing import MIXERS
+from genlabel_plugins.stacked_training import TrainingOptions
+from genlabel_sklearn.members import Array
+
+MIXES = tuple(sorted(MIXERS.keys() - {"cutmix"}))  # cutmix is for images
+LEARNING_RATES = {"logistic": 0.1, "mlp": 0.003}  # of each head
+
+
+class Problem(NamedTuple):
+    """What `fit` was given, as tensors."""
+
+    x: Tensor  # (N, D), float64
+    target: Tensor  # (N,)
+    weight: Tensor | None  # (N,)
+    class_weight: Tensor | None  # (C,)
+    seed: int
+
+
+class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
+    """Base of the classifiers; a subclass says in `_probability` what rows are."""
+
+    def _problem(self, X: Any, y: Any, sample_weight: Any) -> Problem:
+        """Check the input of `fit` and set `classes_`, `n_features_in_` and `feature_names_in_`.
+
+        Raises:
+            ValueError: On input or options that nothing can be learnt from.
+        """
+        X, y = validate_data(self, X, y, dtype=np.float64, order="C")
+        check_classification_targets(y)
+        classes, target = np.unique(y, return_inverse=True)
+        weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float64)
+        if weight is not None and not (weight >= 0).all():
+            raise ValueError(f"sample_weight must not be negative, got {weight.min()}")
+        seen = classes if weight is None else np.unique(y[weight > 0])
+        if len(seen) < 2:
+            raise ValueError(f"y must hold at least two classes in rows of positive weight, got one class: {seen[0]!r}")
+        self.classes_ = classes
+        class_weight = None
+        if self.class_weight is not None:
+            found = compute_class_weight(self.class_weight, classes=classes, y=y)
+            class_weight = torch.from_numpy(np.asarray(found, dtype=np.float64)).to(self._device())
+        seed = int(check_random_state(self.random_state).randint(2**31))
+        device = self._device()
+        return Problem(
+            torch.tensor(X, device=device),
+            torch.from_numpy(target).to(device),
+            None if weight is None else torch.tensor(weight, device=device),
+            class_weight,
+            seed,
+        )
+
+    def _options(self, mix: str) -> TrainingOptions:
+        """Options of training.
+
+        Raises:
+            ValueError: On an option out of range, naming the value and the choices.
+        """
+        if self.head not in LEARNING_RATES:
+            raise ValueError(f"head must be one of {tuple(LEARNING_RATES)}, got {self.head!r}")
+        if mix not in MIXES:
+            raise ValueError(f"mix must be one of {MIXES}, got {mix!r}")
+        for name in ("alpha", "max_epochs", "batch_size"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay!r}")
+        return TrainingOptions(
+            mix=mix,
+            alpha=float(self.alpha),
+            batch_size=int(self.batch_size),
+            priors=self.priors,
+            hidden=() if self.head == "logistic" else tuple(self.hidden_layer_sizes),
+            max_epochs=int(self.max_epochs),
+            weight_decay=float(self.weight_decay),
+        )
+
+    def _device(self) -> torch.device:
+        return torch.device("cpu" if self.device is None else self.device)
+
+    @abstractmethod
+    def _probability(self, X: Array) -> Array:
+        """Probabilities of checked rows, `(B, D) -> (B, C)`."""
+
+    def predict_proba(self, X: Any) -> Array:
+        """Class probabilities, `(B, D) -> (B, C)`, in the order of `classes_`."""
+        check_is_fitted(self)
+        return self._probability(validate_data(self, X, dtype=np.float64, reset=False))
+
+    def predict_log_proba(self, X: Any) -> Array:
+        """Logarithms of the class probabilities, `(B, D) -> (B, C)`."""
+        with np.errstate(divide="ignore"):
+            log_probability: Array = np.log(self.predict_proba(X))
+        return log_probability
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        """The most probable classes, `(B, D) -> (B,)`."""
+        probability = self.predict_proba(X)
+        classes: NDArray[Any] = self.classes_[probability.argmax(1)]
+        return classes

@@ -1,0 +1,228 @@
+"""GenLabelClassifier: a small network trained on mixed rows with GenLabel's labels."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from genlabel_plugins.candidates import Candidate, Scheme
+from genlabel_plugins.stacked import StackedNetworks
+from genlabel_plugins.stacked_training import train_stacked
+from genlabel_plugins.table import Table
+from genlabel_plugins.training import hold_out
+from genlabel_sklearn.base import LEARNING_RATES, NetworkClassifier
+from genlabel_sklearn.members import Array, Network
+
+SCHEMES: dict[str, Scheme] = {"genlabel": "genlabel", "linear": "mixup", "logistic": "logistic", "nearest": "nearest"}
+
+
+class GenLabelClassifier(NetworkClassifier):
+    r"""Logistic regression, or a network with hidden layers, trained on mixed rows with GenLabel's labels.
+
+    Rows are standardised inside, so that units do not matter. Whole-numbered `sample_weight` repeats rows, or leaves
+    them out; other weights say how often training visits a row relative to the rest. What is learnt does not depend
+    on the order of the rows.
+
+    Args:
+        backend: Density of the classes, a registered name or an object with `fit` and `log_prob`.
+        gamma: Trust in the posterior, in [0, 1]; 0 is plain mixup.
+        alpha: Concentration of `lam ~ Beta(alpha, alpha)`.
+        label: What a mixed row is called: `"genlabel"`, `"linear"` (mixup), `"logistic"` or `"nearest"`.
+        mix: `"mixup"`, `"column_cutmix"`, or None to train on the rows as they are.
+        keep_clean: Average the loss on mixed rows with the loss on clean ones.
+        head: `"logistic"` or `"mlp"`.
+        hidden_layer_sizes: Widths of the hidden layers of `"mlp"`.
+        learning_rate: Step size of Adam; None is 0.1 for `"logistic"` and 0.003 for `"mlp"`.
+        weight_decay: Weight of the squared parameters in the loss.
+        batch_size: Rows in a batch at most.
+        max_epochs: Passes over the rows.
+        priors: `"uniform"` (the paper), `"empirical"` or one number per class, for the posterior.
+        class_weight: None, `"balanced"` or a dict: how often training visits each class relative to its rows.
+        early_stopping: Hold rows out, stop when their log-loss no longer falls, and keep the best network.
+        validation_fraction: Fraction of each class to hold out.
+        n_iter_no_change: Epochs without a lower held-out log-loss after which to stop.
+        random_state: Seed, or a `RandomState`.
+        device: Device of the training, such as `"cuda"`; None is the CPU.
+        warm_start: Go on from the network of the previous `fit`.
+        verbose: Show a progress bar.
+
+    Attributes:
+        classes_: Class names, sorted, shape `(C,)`.
+        coefs_: Weights of the layers, shapes `(in, out)`, in the units of the data.
+        intercepts_: Biases of the layers, shapes `(out,)`.
+        n_iter_: Epochs that were trained.
+        loss_curve_: Mean training loss of each epoch.
+        validation_loss_curve_: Held-out log-loss of each epoch, with `early_stopping`.
+        n_features_in_: Number of features.
+        feature_names_in_: Names of the columns, for a DataFrame.
+
+    Raises:
+        ValueError: In `fit`, on an option out of range or rows that nothing can be learnt from.
+
+    Example:
+        >>> from sklearn.datasets import load_wine
+        >>> X, y = load_wine(return_X_y=True)
+        >>> GenLabelClassifier(random_state=0).fit(X[::2], y[::2]).score(X[1::2], y[1::2]) > 0.9
+        True
+
+    Reference:
+        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, Algorithm 1.
+    """
+
+    def __init__(
+        self,
+        backend: Any = "gm",
+        *,
+        gamma: float = 0.5,
+        alpha: float = 1.0,
+        label: Literal["genlabel", "linear", "logistic", "nearest"] = "genlabel",
+        mix: Literal["mixup", "column_cutmix"] | None = "mixup",
+        keep_clean: bool = True,
+        head: Literal["logistic", "mlp"] = "logistic",
+        hidden_layer_sizes: tuple[int, ...] = (128, 128),
+        learning_rate: float | None = None,
+        weight_decay: float = 1e-4,
+        batch_size: int = 128,
+        max_epochs: int = 100,
+        priors: Any = "uniform",
+        class_weight: Any = None,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
+        random_state: Any = None,
+        device: str | None = None,
+        warm_start: bool = False,
+        verbose: bool = False,
+    ) -> None:
+        self.backend = backend
+        self.gamma = gamma
+        self.alpha = alpha
+        self.label = label
+        self.mix = mix
+        self.keep_clean = keep_clean
+        self.head = head
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.learning_rate = learning_rate
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.max_epochs = max_epochs
+        self.priors = priors
+        self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.random_state = random_state
+        self.device = device
+        self.warm_start = warm_start
+        self.verbose = verbose
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train on rows `(N, D)` of classes `(N,)`, weighed by `sample_weight`, `(N,)`.
+
+        Ctrl-C ends the training and keeps what is learnt.
+        """
+        candidate, options = self._candidate(), self._options("mixup" if self.mix is None else self.mix)
+        earlier = (self._network(), self.classes_) if self.warm_start and hasattr(self, "coefs_") else None
+        problem = self._problem(X, y, sample_weight)
+        rows, held_out = torch.arange(len(problem.x)), None
+        if self.early_stopping:
+            rows, held_out = self._hold_out(problem.target, problem.seed)
+        weight = None if problem.weight is None else problem.weight[rows]
+        table = Table.of(problem.x[rows], problem.target[rows], weight, problem.class_weight)
+        networks = None
+        if earlier is not None:
+            networks = self._continued(*earlier, table, options.hidden).to(table.x.device)
+        progress = _Progress(self.n_iter_no_change)
+        if held_out is not None:
+            progress.watch(table.standardise(problem.x[held_out]), problem.target[held_out])
+        networks = train_stacked(
+            [table],
+            [candidate],
+            len(self.classes_),
+            options,
+            seed=problem.seed,
+            networks=networks,
+            on_epoch=progress,
+            verbose=bool(self.verbose),
+        )
+        network = Network.of(*(progress.best or networks.network(0, 0)), table)
+        self.coefs_, self.intercepts_ = network.coefs, network.intercepts
+        self.loss_curve_ = torch.stack(progress.losses).tolist() if progress.losses else []
+        self.validation_loss_curve_ = progress.held_out_losses if self.early_stopping else None
+        self.n_iter_ = len(self.loss_curve_)
+        return self
+
+    def _candidate(self) -> Candidate:
+        if self.label not in SCHEMES:
+            raise ValueError(f"label must be one of {tuple(SCHEMES)}, got {self.label!r}")
+        scheme = SCHEMES[self.label] if self.mix is not None else "vanilla"
+        relabelled = scheme == "genlabel"
+        rate = LEARNING_RATES.get(self.head, 0.1) if self.learning_rate is None else self.learning_rate
+        return Candidate(
+            scheme=scheme,
+            backend=self.backend if relabelled else None,
+            gamma=self.gamma if relabelled else 0.0,
+            keep_clean=bool(self.keep_clean) and self.mix is not None,
+            learning_rate=rate,
+        )
+
+    def _hold_out(self, target: Tensor, seed: int) -> tuple[Tensor, Tensor]:
+        if not 0 < self.validation_fraction < 1:
+            raise ValueError(f"validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}")
+        rows, held_out = hold_out(target, self.validation_fraction, torch.Generator().manual_seed(seed))
+        if not len(held_out):
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} holds out no row of {len(target)}: "
+                "raise it or set early_stopping=False"
+            )
+        return rows, held_out
+
+    def _continued(self, earlier: Network, classes: Any, table: Table, hidden: tuple[int, ...]) -> StackedNetworks:
+        """The network of the previous fit, on the standardised rows of the new table."""
+        sizes = (table.x.shape[1], *hidden, len(self.classes_))
+        if earlier.sizes != sizes or list(classes) != list(self.classes_):
+            raise ValueError(
+                f"warm_start needs the layers {earlier.sizes} and classes {list(classes)} of the previous fit, "
+                f"got {sizes} and {list(self.classes_)}"
+            )
+        networks = StackedNetworks(sizes, 1, [torch.Generator()])
+        networks.set_network(0, 0, *earlier.on(table))
+        return networks
+
+    def _network(self) -> Network:
+        return Network(self.coefs_, self.intercepts_)
+
+    def _probability(self, X: Array) -> Array:
+        return self._network().predict_proba(X)
+
+
+class _Progress:
+    """Follows a training: losses of each epoch and, where rows are held out, the best network so far."""
+
+    def __init__(self, patience: int) -> None:
+        self.patience = patience
+        self.losses: list[Tensor] = []
+        self.held_out: tuple[Tensor, Tensor] | None = None
+        self.held_out_losses: list[float] = []
+        self.best: tuple[list[Tensor], list[Tensor]] | None = None
+
+    def watch(self, x: Tensor, target: Tensor) -> None:
+        """Hold out rows."""
+        self.held_out = x, target
+
+    @torch.no_grad()
+    def __call__(self, networks: StackedNetworks, losses: Tensor) -> bool:
+        """Note an epoch; whether to stop."""
+        self.losses.append(losses.mean())
+        if self.held_out is None:
+            return False
+        x, target = self.held_out
+        logits = networks(x[None])[0, :, :, 0]
+        self.held_out_losses.append(float(torch.nn.functional.cross_entropy(logits, target)))
+        best = self.held_out_losses.index(min(self.held_out_losses))
+        since = len(self.held_out_losses) - 1 - best
+        if not since:
+            self.best = networks.network(0, 0)
+        return since >= self.patience
