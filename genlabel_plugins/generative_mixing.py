@@ -223,6 +223,7 @@ class GenerativeMix(LabelledMix):
         relabeler: Fitted density or relabeler.
         encode: Callable from inputs and classes to codes, so that paths run between codes.
         decode: Callable from codes and classes to inputs.
+        keep_clean: Return the clean rows before the mixed ones, 2B in all.
         **options: Go to `GenerativePairs`.
 
     Example:
@@ -237,9 +238,16 @@ class GenerativeMix(LabelledMix):
     """
 
     def __init__(
-        self, relabeler: Any, *, encode: Codec | None = None, decode: Codec | None = None, **options: Any
+        self,
+        relabeler: Any,
+        *,
+        encode: Codec | None = None,
+        decode: Codec | None = None,
+        keep_clean: bool = False,
+        **options: Any,
     ) -> None:
-        super().__init__(GenerativePairs(GenerativeMixer(relabeler, encode=encode, decode=decode), **options))
+        pairs = GenerativePairs(GenerativeMixer(relabeler, encode=encode, decode=decode), **options)
+        super().__init__(pairs, keep_clean=keep_clean)
         self.relabeler, self.encode, self.decode = relabeler, encode, decode  # modules move with `.to(device)`
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from genlabel_plugins.labels import LabelPolicy, PosteriorLabel, linear_label
-from genlabel_plugins.mixing import Inputs, Mixed, make_mixer
+from genlabel_plugins.mixing import Inputs, Mixed, make_mixer, map_inputs, one_hot
 
 
 class LabelledMix(nn.Module):
@@ -18,6 +19,7 @@ class LabelledMix(nn.Module):
     Args:
         mix: Mixer, a callable `(x, target) -> Mixed`.
         label: Label policy, a callable `Mixed -> y`.
+        keep_clean: Return the clean rows before the mixed ones, 2B in all, so that a mean loss is that of both.
 
     Example:
         >>> import torch
@@ -28,15 +30,22 @@ class LabelledMix(nn.Module):
         (torch.Size([4, 3]), torch.Size([4, 2]))
     """
 
-    def __init__(self, mix: Callable[..., Mixed], label: LabelPolicy = linear_label) -> None:
+    def __init__(
+        self, mix: Callable[..., Mixed], label: LabelPolicy = linear_label, *, keep_clean: bool = False
+    ) -> None:
         super().__init__()
         self.mix = mix
         self.label = label
+        self.keep_clean = keep_clean
 
     def forward(self, x: Any, target: Tensor) -> tuple[Inputs, Tensor]:
         """Mixed inputs `(B, *)` and their labels `(B, C)`, of inputs `(B, *)` and class indices `(B,)`."""
         mixed = self.mix(x, target)
-        return mixed.x, self.label(mixed)
+        y = self.label(mixed)
+        if not self.keep_clean:
+            return mixed.x, y
+        both = map_inputs(lambda clean, x_mix: torch.cat([clean, x_mix]), x, mixed.x)
+        return both, torch.cat([one_hot(target, y.shape[1], y), y])
 
 
 class GenLabelMix(LabelledMix):
@@ -48,6 +57,7 @@ class GenLabelMix(LabelledMix):
         relabeler: Fitted relabeler, such as `GenLabel("gm").fit(x, target)`.
         mix: `"mixup"`, `"cutmix"`, `"column_cutmix"` or a mixer, a callable `(x, target) -> Mixed`.
         embed: Callable from mixed inputs to the features that the relabeler was fitted on (Algorithm 2).
+        keep_clean: Return the clean rows before the mixed ones, 2B in all, so that a mean loss is that of both.
         **options: Go to the mixer that is named: `alpha`, `pairing`, `per_sample`, `generator`; `n_classes` is by
             default that of the relabeler's densities.
 
@@ -72,11 +82,12 @@ class GenLabelMix(LabelledMix):
         *,
         mix: str | Callable[..., Mixed] = "mixup",
         embed: Callable[[Any], Tensor] | None = None,
+        keep_clean: bool = False,
         **options: Any,
     ) -> None:
         if isinstance(mix, str) and "n_classes" not in options:
             options["n_classes"] = n_classes_of(relabeler)
-        super().__init__(make_mixer(mix, **options), PosteriorLabel(relabeler, embed))
+        super().__init__(make_mixer(mix, **options), PosteriorLabel(relabeler, embed), keep_clean=keep_clean)
 
 
 class BatchMix:

@@ -12,6 +12,7 @@ from torchvision.transforms import v2
 
 from genlabel_plugins import (
     BatchMix,
+    GenerativeMix,
     GenLabel,
     GenLabelMix,
     LabelledMix,
@@ -52,6 +53,19 @@ def test_gamma_zero_is_plain_mixup_bit_for_bit():
     plain = LabelledMix(Mixup(3, generator=seeded(1)))(x, target)
     mixed = GenLabelMix(fitted(x, target, gamma=0.0), generator=seeded(1))(x, target)
     assert all(torch.equal(a, b) for a, b in zip(plain, mixed, strict=True))
+
+
+def test_kept_clean_rows_come_before_the_mixed_ones():
+    x, target = rows()
+    genlabel = fitted(x, target)
+    x_mix, y = GenLabelMix(genlabel, generator=seeded(1))(x, target)
+    both, labels = GenLabelMix(genlabel, generator=seeded(1), keep_clean=True)(x, target)
+    assert torch.equal(both, torch.cat([x, x_mix]))
+    assert torch.equal(labels, torch.cat([torch.eye(3, dtype=y.dtype)[target], y]))
+    logits = both @ torch.ones(both.shape[1], 3, dtype=both.dtype).cumsum(1)
+    clean, mixed = torch.nn.functional.cross_entropy(logits, labels, reduction="none").chunk(2)
+    torch.testing.assert_close(torch.nn.functional.cross_entropy(logits, labels), (clean.mean() + mixed.mean()) / 2)
+    assert len(GenerativeMix(genlabel, keep_clean=True)(x, target)[0]) == 2 * len(x)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7])

@@ -38,6 +38,9 @@ def add_genlabel_arguments(parser: ArgumentParser) -> None:
     group.add_argument(
         "--genlabel-gamma-warmup", type=int, default=0, help="steps to full gamma (default: %(default)s)"
     )
+    group.add_argument(
+        "--genlabel-keep-clean", action="store_true", help="train on the clean batch, too: for GenLabelCriterion"
+    )
 
 
 def genlabel_mixup_from_args(args: Namespace) -> Mixup | None:

@@ -179,6 +179,7 @@ def test_arguments_make_timms_mixers_or_ours() -> None:
     assert type(genlabel_mixup_from_args(parse("--no-prefetcher"))) is Mixup
     assert isinstance(genlabel_mixup_from_args(parse("--genlabel")), FastCollateMixup)
     assert genlabel_mixup_from_args(parse("--mixup", "0", "--cutmix", "0")) is None
+    assert parse("--genlabel-keep-clean").genlabel_keep_clean
     with pytest.raises(ValueError, match="--mixup"):
         genlabel_mixup_from_args(parse("--genlabel", "--mixup", "0", "--cutmix", "0"))
     for option in (("--jsd-loss",), ("--aug-splits", "3")):
