@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Literal, get_args
 
 Scheme = Literal["vanilla", "mixup", "logistic", "nearest", "genlabel", "generative"]
@@ -43,10 +45,10 @@ class Candidate:
             raise ValueError(f"scheme must be one of {SCHEMES}, got {self.scheme!r}")
         if self.scheme in ("genlabel", "generative") and self.backend is None:
             raise TypeError(f"scheme {self.scheme!r} needs a backend, got None")
-        if not 0 <= self.gamma <= 1:
-            raise ValueError(f"gamma must lie in [0, 1], got {self.gamma}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        if not (isinstance(self.gamma, Real) and 0 <= self.gamma <= 1):
+            raise ValueError(f"gamma must lie in [0, 1], got {self.gamma!r}")
+        if not (isinstance(self.learning_rate, Real) and 0 < self.learning_rate < math.inf):
+            raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate!r}")
 
     def __str__(self) -> str:
         parts = [self.scheme if self.backend is None else f"{self.scheme} {_name(self.backend)}"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,13 +26,13 @@ class Draws(NamedTuple):
     lam: Tensor
     weight: Tensor
 
-    def steps(self, start: int, stop: int) -> Self:
+    def steps(self, start: int, stop: int) -> Draws:
         """Some of the steps."""
-        return self._make(tensor[start:stop] for tensor in self)
+        return Draws(*(tensor[start:stop] for tensor in self))
 
-    def to(self, device: torch.device) -> Self:
+    def to(self, device: torch.device) -> Draws:
         """The draws on another device."""
-        return self._make(tensor.to(device, non_blocking=True) for tensor in self)
+        return Draws(*(tensor.to(device, non_blocking=True) for tensor in self))
 
 
 class Epochs:
@@ -83,7 +83,7 @@ class Epochs:
         if self.share is not None:
             offset = torch.rand((), generator=self.generator, dtype=torch.float64)
             order = systematic_sample(self.share, offset)[order]
-        meeting = torch.rand(self.n_steps, self.width, generator=self.generator)
+        meeting = torch.rand(self.n_steps, self.width, generator=self.generator, dtype=torch.float32)
         return order, meeting, draw_beta(torch.full((self.n_steps,), self.alpha), self.generator)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from genlabel_plugins.candidates import Candidate
 from genlabel_plugins.epochs import Draws, Epochs
 from genlabel_plugins.labels import LogisticLabel, NearestLabel, linear_label
-from genlabel_plugins.mixing import Mixed, make_mixer, one_hot
+from genlabel_plugins.mixing import Mixed, Mixer, make_mixer, one_hot
 from genlabel_plugins.relabeler import GenLabel, blend
 from genlabel_plugins.table import Table
 
@@ -81,11 +81,12 @@ class MixedBatches:
         self.n_classes = n_classes
         share = None if table.share is None else table.share.cpu()
         self.epochs = Epochs(len(table.x), options.batch_size, options.alpha, generator, share)
-        self.mixer = make_mixer(
-            options.mix, n_classes=n_classes, alpha=options.alpha, per_sample=True, generator=generator
-        )
+        columns = torch.Generator().manual_seed(generator.initial_seed() + 1)  # drawn chunk by chunk, epochs are not
+        mixer = make_mixer(options.mix, n_classes=n_classes, alpha=options.alpha, per_sample=True, generator=columns)
+        assert isinstance(mixer, Mixer)
+        self.mixer = mixer
         self.relabelers = fit_relabelers(table, (backend for _, backend, _ in self.policies), n_classes, options.priors)
-        self.named: dict[str, Callable[[Mixed], Tensor]] = {"mixup": linear_label, "vanilla": linear_label}
+        self.named: dict[str, Callable[[Mixed], Tensor]] = {"mixup": linear_label}
         self.named["logistic"] = LogisticLabel(options.sigma)
         if any(scheme == "nearest" for scheme, *_ in self.policies):
             self.named["nearest"] = NearestLabel(table.x, table.target)
@@ -95,7 +96,7 @@ class MixedBatches:
         draws = draws.to(self.table.x.device)
         shape = draws.rows.shape  # (S, B)
         x, target = self.table.x[draws.rows.flatten()], self.table.target[draws.rows.flatten()]
-        parts = []
+        parts: list[tuple[Any, Tensor]] = []
         if self.clean:
             y = one_hot(target, self.n_classes, x)[..., None]
             parts.append((x, y.expand(-1, -1, len(self.policies))))
@@ -114,6 +115,7 @@ class MixedBatches:
 
     def _labels(self, mixed: Mixed) -> Tensor:
         """Labels by all policies, `(B, C, V)`."""
+        assert isinstance(mixed.x, Tensor)
         y_gen = {key: relabeler.relabel(mixed.x, mixed.y_mix, gamma=1.0) for key, relabeler in self.relabelers.items()}
         labels = [
             blend(mixed.y_mix, y_gen[backend], gamma) if scheme == "genlabel" else self.named[scheme](mixed)
@@ -130,10 +132,11 @@ def policy_of(candidate: Candidate) -> tuple[str, Any, float]:
 def fit_relabelers(table: Table, backends: Iterable[Any], n_classes: int, priors: Any) -> dict[Any, GenLabel]:
     """Relabelers by backend, fitted to the rows of a table; an object is copied."""
     rows = slice(None) if table.density_rows is None else table.density_rows
+    x, target = table.x[rows], table.target[rows]
+    # An object need not know of classes without rows, as long as the last class has some.
+    options = {} if int(target.max()) + 1 == n_classes else {"n_classes": n_classes}
     return {
-        backend: GenLabel(copy.deepcopy(backend), priors=priors).fit(
-            table.x[rows], table.target[rows], n_classes=n_classes
-        )
+        backend: GenLabel(copy.deepcopy(backend), priors=priors).fit(x, target, **options)
         for backend in dict.fromkeys(backends)
         if backend is not None
     }

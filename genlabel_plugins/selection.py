@@ -56,6 +56,10 @@ class CrossValidation:
             raise ValueError(f"scoring must be one of {sorted(scores)}, got {scoring!r}")
         return scores[scoring]
 
+    def mean(self, scoring: str) -> Tensor:
+        """Mean score of each candidate, shape `(M,)`, but for rounding: the same scores in another order are a tie."""
+        return self.score(scoring).mean(0).round(decimals=12)
+
     def standard_error(self, scoring: str) -> Tensor:
         """Standard error of each candidate's mean score, shape `(M,)`; repeats reuse the rows and add nothing to n."""
         score = self.score(scoring)
@@ -128,6 +132,9 @@ def cross_validate(
         splits = stratified_splits(target.numpy(force=True), n_folds, n_repeats, seed)
     weight = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
     rows = [tuple(torch.as_tensor(part, device=x.device) for part in split) for split in splits]
+    for place, (_, test) in enumerate(rows):
+        if not bool((weight[test] > 0).any()):
+            raise ValueError(f"split {place} must hold out a row of positive weight, got none of {len(test)} rows")
     tables = [Table.of(x[train].double(), target[train], weight[train], class_weight) for train, _ in rows]
     held_out = [table.standardise(x[test].double()) for table, (_, test) in zip(tables, rows, strict=True)]
     scores = torch.zeros(2, len(splits), len(candidates), dtype=torch.float64)
@@ -146,6 +153,8 @@ def cross_validate(
             test = rows[i][1]
             scores[:, i, chosen] = _scores(split_log_p, target[test], weight[test]).cpu()
     n_rows = int(weight.sum()) if repeats_rows(weight) else int((weight > 0).sum())
+    n_held_out = sum(len(test) for _, test in rows)
+    n_folds = max(1, round(len(rows) * len(x) / n_held_out))
     return CrossValidation(list(candidates), scores[0], -scores[1], n_folds, n_rows)
 
 
@@ -180,7 +189,7 @@ def select(cv: CrossValidation, scoring: str, selection: Selection) -> Tensor:
     """
     if selection not in get_args(Selection):
         raise ValueError(f"selection must be one of {get_args(Selection)}, got {selection!r}")
-    mean = cv.score(scoring).mean(0)
+    mean = cv.mean(scoring)
     best = int(mean.argmax())
     if selection == "average":
         weight = (0.5 * cv.n_rows * (mean - mean[best])).exp()

@@ -36,7 +36,8 @@ class StackedNetworks(nn.Module):
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
         for layer, (n_in, n_out) in enumerate(pairwise(self.sizes)):
             bound = 0.0 if layer == len(self.sizes) - 2 else 1 / math.sqrt(n_in)  # hidden: that of nn.Linear
-            drawn = torch.stack([bound * (2 * torch.rand(1 + n_in, n_out, generator=g) - 1) for g in generators])
+            uniform = [torch.rand(1 + n_in, n_out, generator=g, dtype=torch.float32) for g in generators]
+            drawn = bound * (2 * torch.stack(uniform) - 1)
             for parameters, rows in ((self.biases, drawn[:, :1]), (self.weights, drawn[:, 1:])):
                 shared = rows[..., None] if layer == 0 else rows[:, None]
                 axis = 3 if layer == 0 else 1
@@ -45,10 +46,10 @@ class StackedNetworks(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Logits of all networks, `(F, B, D) -> (F, B, C, M)`."""
         weight, bias = self.weights[0], self.biases[0]
-        z = torch.baddbmm(bias.flatten(2), x, weight.flatten(2)).unflatten(2, weight.shape[2:])  # (F, B, out, M)
+        z: Tensor = torch.baddbmm(bias.flatten(2), x, weight.flatten(2)).unflatten(2, weight.shape[2:])  # (F, B, O, M)
         if len(self.weights) == 1:
             return z
-        z = z.permute(0, 3, 1, 2)  # (F, M, B, out)
+        z = z.permute(0, 3, 1, 2)  # (F, M, B, O)
         for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True):
             z = z.relu() @ weight + bias
         return z.permute(0, 2, 3, 1)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins.candidates import Candidate
+from genlabel_plugins.epochs import Draws
 from genlabel_plugins.mixed_batches import Batch, MixedBatches, MixOptions, policy_of
 from genlabel_plugins.mixing import one_hot
 from genlabel_plugins.stacked import StackedNetworks
@@ -17,6 +18,7 @@ from genlabel_plugins.table import Table
 from genlabel_plugins.training import progress
 
 CHUNK_ELEMENTS = 2**22  # numbers that the batches of several steps, drawn and labelled at a time, may hold
+EPS = 1e-6
 
 OnEpoch = Callable[[StackedNetworks, Tensor], bool]
 
@@ -45,13 +47,14 @@ def train_stacked(
     seed: int = 0,
     networks: StackedNetworks | None = None,
     on_epoch: OnEpoch | None = None,
+    interruptible: bool = False,
     verbose: bool = False,
 ) -> StackedNetworks:
     r"""Train every candidate on every table: one product, one softmax and one optimizer step for all.
 
     On a table, all candidates see the same batches, mixed once; they differ in labels and step size, so differences
     between them are not those of luck. Each network comes out as it would alone, but for rounding. A step goes
-    straight from logits to their gradient, :math:`p - y`. Ctrl-C ends the training and keeps what is learnt.
+    straight from logits to their gradient, :math:`p - y`.
 
     Args:
         tables: Training rows, with equally many batches in an epoch.
@@ -62,6 +65,7 @@ def train_stacked(
         networks: Networks to go on with; by default new ones.
         on_epoch: Called after each epoch with the networks and the mean loss of each, shape `(F, M)`; returns
             whether to stop.
+        interruptible: Ctrl-C ends the training and keeps what is learnt, with a warning; else it is raised.
         verbose: Show a progress bar.
 
     Returns:
@@ -94,6 +98,8 @@ def train_stacked(
             if on_epoch is not None and on_epoch(networks, torch.stack(losses).mean(0)):
                 break
     except KeyboardInterrupt:
+        if not interruptible:
+            raise
         warnings.warn("training was interrupted: what was learnt until then is kept", stacklevel=2)
     return networks
 
@@ -112,18 +118,20 @@ class _Step:
         self.networks = networks
         self.parameters = [*networks.weights, *networks.biases]
         # Adam's step is proportional to its learning rate: each network keeps its own share of a step of size one.
-        self.optimizer = torch.optim.Adam(self.parameters, lr=1.0, weight_decay=weight_decay, fused=True)
-        rate = torch.tensor([candidate.learning_rate for candidate in candidates], device=device)
+        # With the default eps a gradient of zero, as that of the biases of balanced classes, would be one of noise.
+        self.optimizer = torch.optim.Adam(self.parameters, lr=1.0, eps=EPS, weight_decay=weight_decay, fused=True)
+        rate = torch.tensor([candidate.learning_rate for candidate in candidates], device=device, dtype=torch.float32)
         self.withdrawn = [share.contiguous() for share in networks.per_model(1 - rate)]
         places = [stream.policies.index(policy_of(candidate)) for candidate in candidates]
         self.select = one_hot(torch.tensor(places, device=device), len(stream.policies), rate).T  # (V, M)
         clean = [1.0 if candidate.scheme == "vanilla" else 0.5 * candidate.keep_clean for candidate in candidates]
-        shares = torch.tensor([clean, [1 - share for share in clean]], device=device)  # of clean and mixed rows
+        shares = rate.new_tensor([clean, [1 - share for share in clean]])  # of clean and mixed rows
         self.shares = shares[[part for part, held in enumerate((stream.clean, stream.mixed)) if held]]  # (parts, M)
 
     def __call__(self, batch: Batch, *, want_loss: bool) -> Tensor:
         """Make the step; the losses before it, `(F, M)`, if they are wanted."""
-        z = self.networks(batch.x)  # (F, R, C, M)
+        with torch.enable_grad():
+            z = self.networks(batch.x)  # (F, R, C, M)
         with torch.no_grad():
             weight = batch.weight.unflatten(1, (len(self.shares), -1))[..., None] * self.shares[:, None]
             weight = weight.flatten(1, 2)[:, :, None]  # (F, R, 1, M)
@@ -136,9 +144,14 @@ class _Step:
         z.backward(gradient)
         with torch.no_grad():
             before = [parameter.clone() for parameter in self.parameters]
-            self.optimizer.step()
-            for parameter, old, withdrawn in zip(self.parameters, before, self.withdrawn, strict=True):
-                parameter.lerp_(old, withdrawn)
+            try:
+                self.optimizer.step()
+                for parameter, old, withdrawn in zip(self.parameters, before, self.withdrawn, strict=True):
+                    parameter.lerp_(old, withdrawn)
+            except KeyboardInterrupt:  # amid a step of size one
+                for parameter, old in zip(self.parameters, before, strict=True):
+                    parameter.copy_(old)
+                raise
         return loss
 
     def _loss(self, z: Tensor, y: Tensor, weight: Tensor) -> Tensor:
@@ -154,7 +167,7 @@ def _batches(streams: Sequence[MixedBatches], n_steps: int) -> Iterator[Batch]:
     per_epoch = first.epochs.n_steps
     n_epochs = max(1, at_once // per_epoch)
     for epoch in range(0, n_steps // per_epoch, n_epochs):
-        draws = [stream.epochs.draw(min(n_epochs, n_steps // per_epoch - epoch)) for stream in streams]
+        draws = _draw(streams, min(n_epochs, n_steps // per_epoch - epoch))
         for start in range(0, len(draws[0].lam), at_once):
             chunk = [
                 stream.label(drawn.steps(start, start + at_once), width)
@@ -163,3 +176,13 @@ def _batches(streams: Sequence[MixedBatches], n_steps: int) -> Iterator[Batch]:
             stacked = [torch.stack(parts, 1) for parts in zip(*chunk, strict=True)]  # (S, F, R, *)
             for x, y, weight in zip(*stacked, strict=True):
                 yield Batch(x, y, weight)
+
+
+def _draw(streams: Sequence[MixedBatches], n_epochs: int) -> list[Draws]:
+    """Draws of all tables; tables of one size have generators of one seed, and so the same draws."""
+    first = {stream.epochs.n_rows: stream for stream in reversed(streams) if stream.epochs.share is None}
+    drawn = {n_rows: stream.epochs.draw(n_epochs) for n_rows, stream in first.items()}
+    return [
+        drawn[stream.epochs.n_rows] if stream.epochs.share is None else stream.epochs.draw(n_epochs)
+        for stream in streams
+    ]

@@ -52,19 +52,7 @@ class Table(NamedTuple):
             >>> table.target
             tensor([1, 1, 0])
         """
-        if weight is not None:
-            kept = weight > 0
-            if not bool(kept.any()):
-                raise ValueError("weight must be positive for at least one row, got none")
-            x, target, weight = x[kept], target[kept], weight[kept].double()
-        columns = [target.numpy(force=True), *x.numpy(force=True).T]
-        order = torch.from_numpy(np.lexsort(columns)).to(x.device)
-        x, target = x[order], target[order]
-        if weight is not None:
-            weight = weight[order]
-            if repeats_rows(weight):
-                x, target = (rows.repeat_interleave(weight.long(), 0) for rows in (x, target))
-                weight = None
+        x, target, weight = arrange(x, target, weight)
         density_rows = None if weight is None else systematic_sample(weight, 0.5)
         seen = x if density_rows is None else x[density_rows]
         mean = seen.mean(0)
@@ -78,6 +66,28 @@ class Table(NamedTuple):
     def standardise(self, x: Tensor) -> Tensor:
         """Other rows in the units of the table, `(B, D) -> (B, D)`, float32."""
         return ((x - self.mean) / self.scale).float()
+
+
+def arrange(x: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Rows in the order of their values, without those of no weight, repeated where weights say so.
+
+    Raises:
+        ValueError: If no row has a positive weight.
+    """
+    if weight is not None:
+        kept = weight > 0
+        if not bool(kept.any()):
+            raise ValueError("weight must be positive for at least one row, got none")
+        x, target, weight = x[kept], target[kept], weight[kept].double()
+    columns = [target.numpy(force=True), *x.numpy(force=True).T]
+    order = torch.from_numpy(np.lexsort(columns)).to(x.device)
+    x, target = x[order], target[order]
+    if weight is not None:
+        weight = weight[order]
+        if repeats_rows(weight):
+            x, target = (rows.repeat_interleave(weight.long(), 0) for rows in (x, target))
+            weight = None
+    return x, target, weight
 
 
 def repeats_rows(weight: Tensor) -> bool:

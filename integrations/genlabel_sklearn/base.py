@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +22,7 @@ from genlabel_plugins.mixing import MIXERS
 from genlabel_plugins.stacked_training import TrainingOptions
 from genlabel_sklearn.members import Array
 
+_KINDS = {Real: "number", Integral: "whole number"}
 MIXES = tuple(sorted(MIXERS.keys() - {"cutmix"}))  # cutmix is for images
 LEARNING_RATES = {"logistic": 0.1, "mlp": 0.003}  # of each head
 
@@ -55,6 +59,8 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
         class_weight = None
         if self.class_weight is not None:
             found = compute_class_weight(self.class_weight, classes=classes, y=y)
+            if not ((found >= 0).all() and (found > 0).any()):
+                raise ValueError(f"class_weight must be numbers from 0, not all 0, got {self.class_weight!r}")
             class_weight = torch.from_numpy(np.asarray(found, dtype=np.float64)).to(self._device())
         seed = int(check_random_state(self.random_state).randint(2**31))
         device = self._device()
@@ -76,23 +82,33 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
             raise ValueError(f"head must be one of {tuple(LEARNING_RATES)}, got {self.head!r}")
         if mix not in MIXES:
             raise ValueError(f"mix must be one of {MIXES}, got {mix!r}")
-        for name in ("alpha", "max_epochs", "batch_size"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
-        if not self.weight_decay >= 0:
-            raise ValueError(f"weight_decay must not be negative, got {self.weight_decay!r}")
+        for name, kind in (("alpha", Real), ("max_epochs", Integral), ("batch_size", Integral)):
+            value = getattr(self, name)
+            if not (isinstance(value, kind) and 0 < float(value) < math.inf):
+                raise ValueError(f"{name} must be a positive {_KINDS[kind]}, got {value!r}")
+        if not (isinstance(self.weight_decay, Real) and 0 <= float(self.weight_decay) < math.inf):
+            raise ValueError(f"weight_decay must be a number from 0, got {self.weight_decay!r}")
         return TrainingOptions(
             mix=mix,
             alpha=float(self.alpha),
             batch_size=int(self.batch_size),
             priors=self.priors,
-            hidden=() if self.head == "logistic" else tuple(self.hidden_layer_sizes),
+            hidden=() if self.head == "logistic" else self._hidden(),
             max_epochs=int(self.max_epochs),
             weight_decay=float(self.weight_decay),
         )
 
     def _device(self) -> torch.device:
-        return torch.device("cpu" if self.device is None else self.device)
+        try:
+            return torch.device("cpu" if self.device is None else self.device)
+        except (RuntimeError, TypeError) as error:
+            raise ValueError(f"device must be None or a device of torch, got {self.device!r}: {error}") from error
+
+    def _hidden(self) -> tuple[int, ...]:
+        sizes = self.hidden_layer_sizes
+        if not (isinstance(sizes, Iterable) and all(isinstance(width, Integral) and int(width) > 0 for width in sizes)):
+            raise ValueError(f"hidden_layer_sizes must hold positive whole numbers, got {sizes!r}")
+        return tuple(int(width) for width in sizes)
 
     @abstractmethod
     def _probability(self, X: Array) -> Array:

@@ -10,7 +10,7 @@ from torch import Tensor
 from genlabel_plugins.candidates import Candidate, Scheme
 from genlabel_plugins.stacked import StackedNetworks
 from genlabel_plugins.stacked_training import train_stacked
-from genlabel_plugins.table import Table
+from genlabel_plugins.table import Table, arrange
 from genlabel_plugins.training import hold_out
 from genlabel_sklearn.base import LEARNING_RATES, NetworkClassifier
 from genlabel_sklearn.members import Array, Network
@@ -126,17 +126,18 @@ class GenLabelClassifier(NetworkClassifier):
         candidate, options = self._candidate(), self._options("mixup" if self.mix is None else self.mix)
         earlier = (self._network(), self.classes_) if self.warm_start and hasattr(self, "coefs_") else None
         problem = self._problem(X, y, sample_weight)
-        rows, held_out = torch.arange(len(problem.x)), None
+        x, target, weight = arrange(problem.x, problem.target, problem.weight)
+        rows, held_out = torch.arange(len(x)), None
         if self.early_stopping:
-            rows, held_out = self._hold_out(problem.target, problem.seed)
-        weight = None if problem.weight is None else problem.weight[rows]
-        table = Table.of(problem.x[rows], problem.target[rows], weight, problem.class_weight)
+            rows, held_out = self._hold_out(target, problem.seed)
+        table = Table.of(x[rows], target[rows], None if weight is None else weight[rows], problem.class_weight)
         networks = None
         if earlier is not None:
             networks = self._continued(*earlier, table, options.hidden).to(table.x.device)
         progress = _Progress(self.n_iter_no_change)
         if held_out is not None:
-            progress.watch(table.standardise(problem.x[held_out]), problem.target[held_out])
+            judges = torch.ones_like(x[:, 0]) if weight is None else weight
+            progress.watch(table.standardise(x[held_out]), target[held_out], judges[held_out])
         networks = train_stacked(
             [table],
             [candidate],
@@ -145,6 +146,7 @@ class GenLabelClassifier(NetworkClassifier):
             seed=problem.seed,
             networks=networks,
             on_epoch=progress,
+            interruptible=True,
             verbose=bool(self.verbose),
         )
         network = Network.of(*(progress.best or networks.network(0, 0)), table)
@@ -204,13 +206,13 @@ class _Progress:
     def __init__(self, patience: int) -> None:
         self.patience = patience
         self.losses: list[Tensor] = []
-        self.held_out: tuple[Tensor, Tensor] | None = None
+        self.held_out: tuple[Tensor, Tensor, Tensor] | None = None
         self.held_out_losses: list[float] = []
         self.best: tuple[list[Tensor], list[Tensor]] | None = None
 
-    def watch(self, x: Tensor, target: Tensor) -> None:
-        """Hold out rows."""
-        self.held_out = x, target
+    def watch(self, x: Tensor, target: Tensor, weight: Tensor) -> None:
+        """Hold out rows, which count by their weights."""
+        self.held_out = x, target, weight / weight.sum()
 
     @torch.no_grad()
     def __call__(self, networks: StackedNetworks, losses: Tensor) -> bool:
@@ -218,9 +220,10 @@ class _Progress:
         self.losses.append(losses.mean())
         if self.held_out is None:
             return False
-        x, target = self.held_out
+        x, target, weight = self.held_out
         logits = networks(x[None])[0, :, :, 0]
-        self.held_out_losses.append(float(torch.nn.functional.cross_entropy(logits, target)))
+        loss = torch.nn.functional.cross_entropy(logits, target, reduction="none")
+        self.held_out_losses.append(float(loss.double() @ weight))
         best = self.held_out_losses.index(min(self.held_out_losses))
         since = len(self.held_out_losses) - 1 - best
         if not since:

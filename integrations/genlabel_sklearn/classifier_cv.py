@@ -196,7 +196,7 @@ def cv_results(cv: CrossValidation, scoring: str, weight: Tensor) -> dict[str, A
     """Results in the form of `GridSearchCV`, one entry a candidate."""
     params = [_params(candidate) for candidate in cv.candidates]
     score = cv.score(scoring).numpy()
-    mean = score.mean(0)
+    mean = cv.mean(scoring).numpy()
     results: dict[str, Any] = {"params": params}
     for name in params[0]:
         column = np.empty(len(params), dtype=object)

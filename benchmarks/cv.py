@@ -1,0 +1,190 @@
+"""How fast the cross-validation of the paper is: all models in one tensor program, against one after another.
+
+    python benchmarks/cv.py
+
+The protocol: Gaussian and kernel densities, 6 gammas, 4 learning rates, 5 folds, which makes 240 logistic regressions
+of 100 epochs. "batched" is `cross_validate`, which trains and scores them at once, "fit" is `GenLabelClassifierCV.fit`,
+which trains the chosen one on all rows besides. "one by one" trains and scores the same models with
+`GenLabelClassifier` in turn. "published recipe" is a plain loop of torch whose steps relabel by scipy: `multivariate_normal` made anew for each class, its density at the
+batch and once more in logarithms if a row underflows, or a `gaussian_kde` per class fitted beforehand. Both slow
+ones are timed on a sample of the models in each round and multiplied up to 240. Candidates take turns in each round;
+seconds are CPU time of the process, on one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import time
+from collections.abc import Callable
+from statistics import median
+
+import numpy as np
+import torch
+from _timing import peak_bytes, versions
+from rich.console import Console
+from rich.table import Table
+from scipy import stats
+from scipy.special import softmax
+from sklearn.datasets import load_breast_cancer, load_iris, load_wine
+from sklearn.preprocessing import StandardScaler
+from torch import nn
+from torch.nn.functional import cross_entropy, one_hot
+
+from genlabel_plugins.selection import candidate_grid, cross_validate, stratified_splits
+from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
+
+BACKENDS, GAMMAS, LEARNING_RATES = ("gm", "kde"), (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.1, 0.01, 0.001, 0.0001)
+GRID = list(itertools.product(BACKENDS, GAMMAS, LEARNING_RATES))
+BARS = {"one by one": 60, "published recipe": 200}  # on iris
+N_FOLDS, EPOCHS, BATCH_SIZE = 5, 100, 128
+
+
+class Protocol:
+    """The models of one table, and three ways to train them."""
+
+    def __init__(self, X: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> None:
+        self.X, self.y = X, y
+        self.splits = stratified_splits(y, N_FOLDS)
+        self.models = list(itertools.product(GRID, self.splits))
+        self.order = itertools.cycle(rng.permutation(len(self.models)))
+
+    def batched(self) -> None:
+        candidates = candidate_grid(
+            schemes=("genlabel",), backends=BACKENDS, gammas=GAMMAS, learning_rates=LEARNING_RATES, keep_clean=False
+        )
+        cross_validate(torch.from_numpy(self.X), torch.from_numpy(self.y), candidates, n_folds=N_FOLDS)
+
+    def fit(self) -> None:
+        GenLabelClassifierCV(
+            schemes=("genlabel",), gammas=GAMMAS, keep_clean=False, n_repeats=1, selection="best", random_state=0
+        ).fit(self.X, self.y)
+
+    def one_by_one(self) -> None:
+        """Train and score the next model."""
+        (backend, gamma, rate), (train, test) = self.models[next(self.order)]
+        classifier = GenLabelClassifier(backend, gamma=gamma, learning_rate=rate, keep_clean=False, random_state=0)
+        classifier.fit(self.X[train], self.y[train]).score(self.X[test], self.y[test])
+
+    def published_recipe(self) -> None:
+        """Train and score the next model with scipy in the loop."""
+        (backend, gamma, rate), (train, test) = self.models[next(self.order)]
+        scaler = StandardScaler().fit(self.X[train])
+        x, x_test = (torch.tensor(scaler.transform(self.X[part]), dtype=torch.float32) for part in (train, test))
+        target = torch.from_numpy(self.y[train])
+        n_classes = int(target.max()) + 1
+        posterior = POSTERIORS[backend](x.numpy(), self.y[train])
+        model = nn.Linear(x.shape[1], n_classes)
+        optimizer = torch.optim.Adam(model.parameters(), lr=rate, weight_decay=1e-4)
+        for _ in range(EPOCHS):
+            for rows in torch.randperm(len(x)).split(BATCH_SIZE):
+                lam, partner = np.random.default_rng().beta(1.0, 1.0), rows[torch.randperm(len(rows))]
+                x_mix = lam * x[rows] + (1 - lam) * x[partner]
+                y_mix = lam * one_hot(target[rows], n_classes) + (1 - lam) * one_hot(target[partner], n_classes)
+                y_gen = torch.from_numpy(posterior(x_mix.numpy())).float()
+                logits = model(x_mix)
+                loss = gamma * cross_entropy(logits, y_gen) + (1 - gamma) * cross_entropy(logits, y_mix.float())
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+        with torch.no_grad():
+            (model(x_test).argmax(1) == torch.from_numpy(self.y[test])).float().mean().item()
+
+
+def gaussian_posterior(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    classes = [x[y == c] for c in np.unique(y)]
+    fitted = [(rows.mean(0), np.cov(rows.T) + 1e-4 * np.eye(x.shape[1])) for rows in classes]
+
+    def posterior(query: np.ndarray) -> np.ndarray:
+        p = np.stack([stats.multivariate_normal(*gaussian).pdf(query) for gaussian in fitted], 1)
+        if (p.sum(1) == 0).any():
+            return softmax(np.stack([stats.multivariate_normal(*gaussian).logpdf(query) for gaussian in fitted], 1), 1)
+        return p / p.sum(1, keepdims=True)
+
+    return posterior
+
+
+def kernel_posterior(x: np.ndarray, y: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    rng = np.random.default_rng(0)  # jitter in place of the 1e-8 on the covariance, which gaussian_kde does not take
+    fitted = [
+        stats.gaussian_kde((rows + 1e-4 * rng.standard_normal(rows.shape)).T)
+        for rows in (x[y == c] for c in np.unique(y))
+    ]
+
+    def posterior(query: np.ndarray) -> np.ndarray:
+        p = np.stack([kde(query.T) for kde in fitted], 1)
+        if (p.sum(1) == 0).any():
+            return softmax(np.stack([kde.logpdf(query.T) for kde in fitted], 1), 1)
+        return p / p.sum(1, keepdims=True)
+
+    return posterior
+
+
+POSTERIORS = {"gm": gaussian_posterior, "kde": kernel_posterior}
+
+
+def measure(protocol: Protocol, rounds: int, sample: int) -> dict[str, list[float]]:
+    """CPU seconds of 240 models in each round."""
+    ways = {
+        "batched": (protocol.batched, 1),
+        "fit": (protocol.fit, 1),
+        "one by one": (protocol.one_by_one, sample),
+        "published recipe": (protocol.published_recipe, sample),
+    }
+    for call, _ in ways.values():
+        call()
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, (call, n_calls) in ways.items():
+            start = time.process_time()
+            for _ in range(n_calls):
+                call()
+            per_call = (time.process_time() - start) / n_calls
+            seconds[name].append(per_call * (1 if n_calls == 1 else len(protocol.models)))
+    return seconds
+
+
+def speed(rounds: int, sample: int) -> Table:
+    title = f"240 models, {rounds} rounds, the slow ways from {sample} models a round: median (least to greatest)"
+    table = Table("table", "batched, s", "fit, s", *(f"{way} / batched" for way in BARS), title=title)
+    for load in (load_iris, load_wine, load_breast_cancer):
+        protocol = Protocol(*load(return_X_y=True), np.random.default_rng(0))
+        seconds = measure(protocol, rounds, sample)
+        cells = []
+        for way, bar in BARS.items():
+            each = [slow / fast for slow, fast in zip(seconds[way], seconds["batched"], strict=True)]
+            shown = f"{median(each):.0f}x ({min(each):.0f} to {max(each):.0f})"
+            cells.append(f"{shown}, bar {bar}" if load is load_iris else shown)
+        n_rows, n_features = protocol.X.shape
+        name = f"{load.__name__.removeprefix('load_')}, {n_rows} x {n_features}"
+        table.add_row(name, *(f"{median(seconds[way]):.2f}" for way in ("batched", "fit")), *cells)
+    return table
+
+
+def memory() -> Table:
+    """Most bytes held at a time, for more and more candidates."""
+    table = Table("candidates", "models", "peak, MB", title="memory of tensors, iris")
+    X, y = load_iris(return_X_y=True)
+    for n_gammas in (6, 60, 600):
+        candidates = candidate_grid(
+            schemes=("genlabel",), gammas=tuple(np.linspace(0, 1, n_gammas)), learning_rates=LEARNING_RATES
+        )
+        held = peak_bytes(lambda found=candidates: cross_validate(torch.from_numpy(X), torch.from_numpy(y), found))
+        table.add_row(f"{len(candidates):,}", f"{N_FOLDS * len(candidates):,}", f"{held / 2**20:.0f}")
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--sample", type=int, default=8, help="models a round that the slow ways train")
+    parser.add_argument("--memory", action="store_true", help="measure memory instead")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    console = Console(width=120)
+    console.print(memory() if args.memory else speed(args.rounds, args.sample))
+    console.print(versions("torch", "scikit-learn", "scipy", "numpy"))
+
+
+if __name__ == "__main__":
+    main()

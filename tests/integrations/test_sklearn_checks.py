@@ -1,0 +1,10 @@
+"""scikit-learn's own checks of an estimator, with no exception."""
+
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
+
+
+@parametrize_with_checks([GenLabelClassifier(), GenLabelClassifierCV()])
+def test_scikit_learn_accepts_it(estimator, check):
+    check(estimator)
