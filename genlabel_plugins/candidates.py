@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, get_args
@@ -45,6 +45,8 @@ class Candidate:
             raise ValueError(f"scheme must be one of {SCHEMES}, got {self.scheme!r}")
         if self.scheme in ("genlabel", "generative") and self.backend is None:
             raise TypeError(f"scheme {self.scheme!r} needs a backend, got None")
+        if not isinstance(self.backend, Hashable):
+            raise TypeError(f"backend must be a name or a hashable object, got {type(self.backend).__name__}")
         if not (isinstance(self.gamma, Real) and 0 <= self.gamma <= 1):
             raise ValueError(f"gamma must lie in [0, 1], got {self.gamma!r}")
         if not (isinstance(self.learning_rate, Real) and 0 < self.learning_rate < math.inf):
@@ -87,6 +89,9 @@ def candidate_grid(
         ['vanilla, learning rate 0.1', 'mixup, clean batch kept, learning rate 0.1',
          'genlabel gm, gamma 0.5, clean batch kept, learning rate 0.1']
     """
+    for name, values in (("schemes", schemes), ("backends", backends)):
+        if isinstance(values, str):
+            raise ValueError(f"{name} must be a sequence of names, got {values!r}: write ({values!r},)")
     grid: list[Candidate] = []
     for scheme in schemes:
         rates = (Candidate.learning_rate,) if scheme == "generative" else learning_rates

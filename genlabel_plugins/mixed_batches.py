@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins.candidates import Candidate
+from genlabel_plugins.density import Density
 from genlabel_plugins.epochs import Draws, Epochs
 from genlabel_plugins.labels import LogisticLabel, NearestLabel, linear_label
 from genlabel_plugins.mixing import Mixed, Mixer, make_mixer, one_hot
@@ -85,7 +86,8 @@ class MixedBatches:
         mixer = make_mixer(options.mix, n_classes=n_classes, alpha=options.alpha, per_sample=True, generator=columns)
         assert isinstance(mixer, Mixer)
         self.mixer = mixer
-        self.relabelers = fit_relabelers(table, (backend for _, backend, _ in self.policies), n_classes, options.priors)
+        backends = (backend for _, backend, _ in self.policies)
+        self.relabelers = fit_relabelers(table, backends, n_classes, options.priors, generator.initial_seed())
         self.named: dict[str, Callable[[Mixed], Tensor]] = {"mixup": linear_label}
         self.named["logistic"] = LogisticLabel(options.sigma)
         if any(scheme == "nearest" for scheme, *_ in self.policies):
@@ -129,17 +131,24 @@ def policy_of(candidate: Candidate) -> tuple[str, Any, float]:
     return ("mixup" if candidate.scheme == "vanilla" else candidate.scheme), candidate.backend, candidate.gamma
 
 
-def fit_relabelers(table: Table, backends: Iterable[Any], n_classes: int, priors: Any) -> dict[Any, GenLabel]:
+def fit_relabelers(
+    table: Table, backends: Iterable[Any], n_classes: int, priors: Any, seed: int
+) -> dict[Any, GenLabel]:
     """Relabelers by backend, fitted to the rows of a table; an object is copied."""
     rows = slice(None) if table.density_rows is None else table.density_rows
     x, target = table.x[rows], table.target[rows]
-    # An object need not know of classes without rows, as long as the last class has some.
-    options = {} if int(target.max()) + 1 == n_classes else {"n_classes": n_classes}
-    return {
-        backend: GenLabel(copy.deepcopy(backend), priors=priors).fit(x, target, **options)
-        for backend in dict.fromkeys(backends)
-        if backend is not None
-    }
+    relabelers = {}
+    for backend in dict.fromkeys(backends):
+        if backend is None:
+            continue
+        relabeler = GenLabel(copy.deepcopy(backend), priors=priors)
+        options: dict[str, Any] = {}
+        if isinstance(relabeler.density, Density):
+            options["generator"] = torch.Generator().manual_seed(seed)
+        if int(target.max()) + 1 != n_classes:  # any other object need not know of classes without rows
+            options["n_classes"] = n_classes
+        relabelers[backend] = relabeler.fit(x, target, **options)
+    return relabelers
 
 
 def _pad(rows: Tensor, width: int) -> Tensor:

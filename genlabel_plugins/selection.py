@@ -20,14 +20,14 @@ from genlabel_plugins.epochs import count_steps
 from genlabel_plugins.mixed_batches import fit_relabelers
 from genlabel_plugins.stacked import StackedNetworks
 from genlabel_plugins.stacked_training import TrainingOptions, train_stacked
-from genlabel_plugins.table import Table, repeats_rows
-from genlabel_plugins.training import progress
+from genlabel_plugins.table import Table, arrange, count_rows
 
 __all__ = ["Candidate", "CrossValidation", "candidate_grid", "cross_validate", "select", "stratified_splits"]
 
 MAX_ELEMENTS = 2**25  # logits, or parameters with their gradients and moments, that are held at a time
 LEAST_WEIGHT = 1e-3  # candidates that weigh less in an average, relative to the best, are left out
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
+SCORINGS = ("accuracy", "neg_log_loss")
 Selection = Literal["average", "best", "one_standard_error"]
 
 
@@ -51,10 +51,8 @@ class CrossValidation:
 
     def score(self, scoring: str) -> Tensor:
         """Scores of which the highest is best, `"accuracy"` or `"neg_log_loss"`, shape `(S, M)`."""
-        scores = {"accuracy": self.accuracy, "neg_log_loss": -self.log_loss}
-        if scoring not in scores:
-            raise ValueError(f"scoring must be one of {sorted(scores)}, got {scoring!r}")
-        return scores[scoring]
+        check_selection(scoring, "best")
+        return self.accuracy if scoring == "accuracy" else -self.log_loss
 
     def mean(self, scoring: str) -> Tensor:
         """Mean score of each candidate, shape `(M,)`, but for rounding: the same scores in another order are a tie."""
@@ -66,6 +64,14 @@ class CrossValidation:
         if len(score) < 2:
             return torch.zeros_like(score[0])
         return score.std(0) / math.sqrt(min(self.n_folds, len(score)))
+
+
+def check_selection(scoring: str, selection: str) -> None:
+    """Raise `ValueError` on a scoring or a rule of selection that does not exist, naming those that do."""
+    if scoring not in SCORINGS:
+        raise ValueError(f"scoring must be one of {SCORINGS}, got {scoring!r}")
+    if selection not in get_args(Selection):
+        raise ValueError(f"selection must be one of {get_args(Selection)}, got {selection!r}")
 
 
 def stratified_splits(target: NDArray[Any], n_folds: int, n_repeats: int = 1, seed: int = 0) -> list[Split]:
@@ -102,8 +108,8 @@ def cross_validate(
 ) -> CrossValidation:
     """Train every candidate on every split, as few tensor programs, and score it on the rows held out.
 
-    Memory does not grow with the number of candidates or splits beyond a few hundred megabytes: they are trained in
-    turns that fit.
+    Memory does not grow with the number of candidates or splits: beyond a few copies of the rows it takes a few hundred
+    megabytes at most, since what does not fit takes turns. Ctrl-C is raised.
 
     Args:
         x: Rows, shape `(N, D)`; each split is standardised by its own training rows.
@@ -117,7 +123,7 @@ def cross_validate(
         n_classes: Number of classes C; by default the largest index plus one.
         options: What all candidates share.
         seed: Seed of folds and training.
-        verbose: Show a progress bar.
+        verbose: Show a progress bar for each turn.
 
     Example:
         >>> x = torch.arange(20.0)[:, None]
@@ -128,34 +134,34 @@ def cross_validate(
     """
     options = options or TrainingOptions()
     n_classes = int(target.max()) + 1 if n_classes is None else n_classes
+    x = x.double()
     if splits is None:
+        x, target, weight = arrange(x, target, weight)  # the order of the rows decides on no fold
         splits = stratified_splits(target.numpy(force=True), n_folds, n_repeats, seed)
     weight = torch.ones(len(x), dtype=torch.float64, device=x.device) if weight is None else weight.double()
-    rows = [tuple(torch.as_tensor(part, device=x.device) for part in split) for split in splits]
+    rows = [[torch.as_tensor(part, device=x.device) for part in split] for split in splits]
     for place, (_, test) in enumerate(rows):
         if not bool((weight[test] > 0).any()):
             raise ValueError(f"split {place} must hold out a row of positive weight, got none of {len(test)} rows")
-    tables = [Table.of(x[train].double(), target[train], weight[train], class_weight) for train, _ in rows]
-    held_out = [table.standardise(x[test].double()) for table, (_, test) in zip(tables, rows, strict=True)]
     scores = torch.zeros(2, len(splits), len(candidates), dtype=torch.float64)
-    turns = list(_turns(tables, candidates, n_classes, options))
-    for turn in progress(range(len(turns)), "cross-validate", verbose=verbose):
-        members, chosen = turns[turn]
-        log_p = _held_out_log_p(
-            [tables[i] for i in members],
-            [held_out[i] for i in members],
-            [candidates[m] for m in chosen],
-            n_classes,
-            options=options,
-            seed=seed,
-        )
-        for i, split_log_p in zip(members, log_p, strict=True):
-            test = rows[i][1]
-            scores[:, i, chosen] = _scores(split_log_p, target[test], weight[test]).cpu()
-    n_rows = int(weight.sum()) if repeats_rows(weight) else int((weight > 0).sum())
+    trained = [m for m, candidate in enumerate(candidates) if candidate.scheme != "generative"]
+    generative = [m for m, candidate in enumerate(candidates) if candidate.scheme == "generative"]
+    at_once = _networks_at_once((x.shape[1], *options.hidden, n_classes), options.batch_size)
+    sizes = [count_rows(weight[train]) for train, _ in rows]
+    for members in _together(sizes, x.shape[1], options.batch_size, at_once // max(1, len(trained))):
+        tables = [Table.of(x[rows[i][0]], target[rows[i][0]], weight[rows[i][0]], class_weight) for i in members]
+        held_out = [table.standardise(x[rows[i][1]]) for i, table in zip(members, tables, strict=True)]
+        width = max(1, at_once // len(members))
+        turns = [trained[start : start + width] for start in range(0, len(trained), width)]
+        for chosen in [*turns, *([generative] if generative else [])]:
+            some = [candidates[m] for m in chosen]
+            log_p = _held_out_log_p(tables, held_out, some, n_classes, options=options, seed=seed, verbose=verbose)
+            for i, split_log_p in zip(members, log_p, strict=True):
+                test = rows[i][1]
+                scores[:, i, chosen] = _scores(split_log_p, target[test], weight[test]).cpu()
     n_held_out = sum(len(test) for _, test in rows)
     n_folds = max(1, round(len(rows) * len(x) / n_held_out))
-    return CrossValidation(list(candidates), scores[0], -scores[1], n_folds, n_rows)
+    return CrossValidation(list(candidates), scores[0], -scores[1], n_folds, count_rows(weight))
 
 
 def select(cv: CrossValidation, scoring: str, selection: Selection) -> Tensor:
@@ -187,8 +193,7 @@ def select(cv: CrossValidation, scoring: str, selection: Selection) -> Tensor:
         Breiman et al., Classification and Regression Trees, 1984, section 3.4.3; Dalalyan and Tsybakov, Aggregation by
         exponential weighting, Machine Learning 72, 2008.
     """
-    if selection not in get_args(Selection):
-        raise ValueError(f"selection must be one of {get_args(Selection)}, got {selection!r}")
+    check_selection(scoring, selection)
     mean = cv.mean(scoring)
     best = int(mean.argmax())
     if selection == "average":
@@ -201,30 +206,24 @@ def select(cv: CrossValidation, scoring: str, selection: Selection) -> Tensor:
     return torch.zeros_like(mean).index_fill(0, torch.tensor([best]), 1.0)
 
 
-def _turns(
-    tables: Sequence[Table], candidates: Sequence[Candidate], n_classes: int, options: TrainingOptions
-) -> Iterator[tuple[list[int], list[int]]]:
-    """Splits and candidates that are trained together: splits with equally many steps, as many as fit in memory."""
-    trained = [m for m, candidate in enumerate(candidates) if candidate.scheme != "generative"]
-    untrained = [m for m, candidate in enumerate(candidates) if candidate.scheme == "generative"]
-    sizes = (tables[0].x.shape[1], *options.hidden, n_classes)
-    n_parameters = sum((a + 1) * b for a, b in pairwise(sizes))
-    n_activations = 2 * options.batch_size * sum(sizes[1:])
-    at_once = max(1, MAX_ELEMENTS // (8 * n_parameters + 6 * n_activations))  # networks
+def _networks_at_once(sizes: Sequence[int], batch_size: int) -> int:
+    """Networks of these layers that fit in memory, with their gradients, moments and activations."""
+    n_parameters = sum((n_in + 1) * n_out for n_in, n_out in pairwise(sizes))
+    n_activations = 2 * batch_size * sum(sizes[1:])
+    return max(1, MAX_ELEMENTS // (8 * n_parameters + 6 * n_activations))
 
-    def n_steps(i: int) -> int:
-        return count_steps(len(tables[i].x), options.batch_size)
 
-    for _, group in groupby(sorted(range(len(tables)), key=n_steps), key=n_steps):
+def _together(sizes: Sequence[int], n_features: int, batch_size: int, most: int) -> Iterator[list[int]]:
+    """Splits that are trained together: with equally many steps, at most so many, and tables that fit in memory."""
+
+    def n_steps(split: int) -> int:
+        return count_steps(sizes[split], batch_size)
+
+    for _, group in groupby(sorted(range(len(sizes)), key=n_steps), key=n_steps):
         members = list(group)
-        n_tables = max(1, min(len(members), at_once // max(len(trained), 1)))
-        n_candidates = max(1, at_once // n_tables)
-        for first in range(0, len(members), n_tables):
-            together = members[first : first + n_tables]
-            for start in range(0, len(trained), n_candidates):
-                yield together, trained[start : start + n_candidates]
-            if untrained:
-                yield together, untrained
+        width = max(1, min(most, MAX_ELEMENTS // (4 * n_features * max(sizes[split] for split in members))))
+        for first in range(0, len(members), width):
+            yield members[first : first + width]
 
 
 def _held_out_log_p(
@@ -235,13 +234,15 @@ def _held_out_log_p(
     *,
     options: TrainingOptions,
     seed: int,
+    verbose: bool,
 ) -> Iterator[Tensor]:
     """Log-probabilities of held-out rows by all candidates, `(B, C, M)` for each table."""
     if candidates[0].scheme == "generative":
         for table, x in zip(tables, held_out, strict=True):
-            yield generative_log_p(table, x, candidates, n_classes)
+            yield generative_log_p(table, x, candidates, n_classes, seed)
         return
-    networks = train_stacked(tables, candidates, n_classes, options, seed=seed)
+    title = f"{len(candidates)} candidates, {len(tables)} splits"
+    networks = train_stacked(tables, candidates, n_classes, options, seed=seed, verbose=verbose, description=title)
     for place, x in enumerate(held_out):
         yield network_log_p(networks, place, x)
 
@@ -254,9 +255,9 @@ def network_log_p(networks: StackedNetworks, place: int, x: Tensor) -> Tensor:
     return torch.cat([one(rows[None])[0].log_softmax(1) for rows in x.split(rows_at_once)])
 
 
-def generative_log_p(table: Table, x: Tensor, candidates: Sequence[Candidate], n_classes: int) -> Tensor:
-    """Log-posteriors of rows by class densities with the class frequencies as priors, `(B, D) -> (B, C, M)`."""
-    relabelers = fit_relabelers(table, (c.backend for c in candidates), n_classes, "empirical")
+def generative_log_p(table: Table, x: Tensor, candidates: Sequence[Candidate], n_classes: int, seed: int = 0) -> Tensor:
+    """Log-posteriors of rows by class densities, with the class frequencies as priors, `(B, D) -> (B, C, M)`."""
+    relabelers = fit_relabelers(table, (c.backend for c in candidates), n_classes, table.class_share(n_classes), seed)
     return torch.stack([relabelers[c.backend].posterior(x).log() for c in candidates], -1)
 
 

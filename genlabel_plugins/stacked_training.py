@@ -49,6 +49,7 @@ def train_stacked(
     on_epoch: OnEpoch | None = None,
     interruptible: bool = False,
     verbose: bool = False,
+    description: str = "train",
 ) -> StackedNetworks:
     r"""Train every candidate on every table: one product, one softmax and one optimizer step for all.
 
@@ -67,6 +68,7 @@ def train_stacked(
             whether to stop.
         interruptible: Ctrl-C ends the training and keeps what is learnt, with a warning; else it is raised.
         verbose: Show a progress bar.
+        description: Label of the progress bar.
 
     Returns:
         Networks of all tables and candidates, on the device of the tables.
@@ -91,7 +93,7 @@ def train_stacked(
     step = _Step(networks, candidates, streams[0], options.weight_decay)
     n_steps = streams[0].epochs.n_steps
     batches = _batches(streams, options.max_epochs * n_steps)
-    epochs = progress(range(1, options.max_epochs + 1), "train", verbose=verbose)
+    epochs = progress(range(1, options.max_epochs + 1), description, verbose=verbose)
     try:
         for _ in epochs:
             losses = [step(next(batches), want_loss=on_epoch is not None) for _ in range(n_steps)]
@@ -121,7 +123,7 @@ class _Step:
         # With the default eps a gradient of zero, as that of the biases of balanced classes, would be one of noise.
         self.optimizer = torch.optim.Adam(self.parameters, lr=1.0, eps=EPS, weight_decay=weight_decay, fused=True)
         rate = torch.tensor([candidate.learning_rate for candidate in candidates], device=device, dtype=torch.float32)
-        self.withdrawn = [share.contiguous() for share in networks.per_model(1 - rate)]
+        self.rates = networks.per_model(rate)
         places = [stream.policies.index(policy_of(candidate)) for candidate in candidates]
         self.select = one_hot(torch.tensor(places, device=device), len(stream.policies), rate).T  # (V, M)
         clean = [1.0 if candidate.scheme == "vanilla" else 0.5 * candidate.keep_clean for candidate in candidates]
@@ -146,8 +148,8 @@ class _Step:
             before = [parameter.clone() for parameter in self.parameters]
             try:
                 self.optimizer.step()
-                for parameter, old, withdrawn in zip(self.parameters, before, self.withdrawn, strict=True):
-                    parameter.lerp_(old, withdrawn)
+                for parameter, old, rate in zip(self.parameters, before, self.rates, strict=True):
+                    parameter.copy_(old.lerp(parameter, rate))
             except KeyboardInterrupt:  # amid a step of size one
                 for parameter, old in zip(self.parameters, before, strict=True):
                     parameter.copy_(old)

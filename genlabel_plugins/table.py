@@ -6,6 +6,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 MAX_REPEATS = 100  # mean weight up to which whole numbers mean repetitions
@@ -39,8 +40,8 @@ class Table(NamedTuple):
         Args:
             x: Rows, shape `(N, D)`, float64.
             target: Class indices, shape `(N,)`.
-            weight: Weight of each row, shape `(N,)`. Whole numbers repeat a row, or leave it out; others say how
-                often training visits it relative to the rest.
+            weight: Weight of each row, shape `(N,)`. Whole numbers, up to a mean of 100, repeat a row, or leave it
+                out; others say how often training visits it relative to the rest.
             class_weight: How often training visits each class relative to its rows, shape `(C,)`; densities, each
                 of one class, are left alone.
 
@@ -56,20 +57,26 @@ class Table(NamedTuple):
         density_rows = None if weight is None else systematic_sample(weight, 0.5)
         seen = x if density_rows is None else x[density_rows]
         mean = seen.mean(0)
-        constant = seen.amax(0) == seen.amin(0)
-        scale = torch.where(constant, 1.0, seen.std(0, correction=0))
+        spread = seen.std(0, correction=0)
+        scale = torch.where((seen.amax(0) == seen.amin(0)) | (spread == 0), 1.0, spread)
         share = weight
         if class_weight is not None:
             share = class_weight.to(x)[target] * (1.0 if weight is None else weight)
+            share = None if bool((share == share[0]).all()) else share
         return cls(((x - mean) / scale).float(), target, share, density_rows, mean, scale)
 
     def standardise(self, x: Tensor) -> Tensor:
         """Other rows in the units of the table, `(B, D) -> (B, D)`, float32."""
         return ((x - self.mean) / self.scale).float()
 
+    def class_share(self, n_classes: int) -> Tensor:
+        """Share of each class in what training visits, shape `(C,)`, float64."""
+        visits = torch.bincount(self.target, self.share, minlength=n_classes).double()
+        return visits / visits.sum()
+
 
 def arrange(x: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Rows in the order of their values, without those of no weight, repeated where weights say so.
+    """Rows in the order of their values, without those of no weight, repeated as weights say.
 
     Raises:
         ValueError: If no row has a positive weight.
@@ -79,20 +86,45 @@ def arrange(x: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, T
         if not bool(kept.any()):
             raise ValueError("weight must be positive for at least one row, got none")
         x, target, weight = x[kept], target[kept], weight[kept].double()
-    columns = [target.numpy(force=True), *x.numpy(force=True).T]
-    order = torch.from_numpy(np.lexsort(columns)).to(x.device)
+    order = torch.from_numpy(lexical_order(torch.cat([x, target[:, None].to(x)], 1).numpy(force=True))).to(x.device)
     x, target = x[order], target[order]
     if weight is not None:
         weight = weight[order]
         if repeats_rows(weight):
-            x, target = (rows.repeat_interleave(weight.long(), 0) for rows in (x, target))
+            x, target = (part.repeat_interleave(weight.long(), 0) for part in (x, target))
+            weight = None
+        elif bool((weight == weight[0]).all()):
             weight = None
     return x, target, weight
 
 
+def lexical_order(rows: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Order of rows, `(N, D) -> (N,)`, by their first column, within equals by the second, and so on.
+
+    Doubles that are read as big-endian integers, with the signs taken care of, compare as bytes compare: one sort of
+    whole rows, many times faster than `numpy.lexsort`, which sorts by one column after another.
+
+    Example:
+        >>> lexical_order(np.array([[1.0, -2.0], [1.0, -3.0], [-1.0, 0.0]]))
+        array([2, 1, 0])
+    """
+    bits = np.add(rows, 0.0, order="C").view(np.int64)  # zero has one sign
+    flips = bits >> 63  # all bits of a negative number, the sign of a positive one
+    flips |= np.iinfo(np.int64).min
+    bits ^= flips
+    keys = bits.astype(">i8")
+    return keys.view(np.dtype((np.void, keys.strides[0]))).squeeze(1).argsort(kind="stable")
+
+
 def repeats_rows(weight: Tensor) -> bool:
     """Whether weights, shape `(N,)`, are whole numbers that say how often a row stands in the table."""
-    return bool((weight == weight.round()).all()) and float(weight.mean()) <= MAX_REPEATS
+    positive = weight[weight > 0]
+    return bool((positive == positive.round()).all()) and float(positive.mean()) <= MAX_REPEATS
+
+
+def count_rows(weight: Tensor) -> int:
+    """Rows of a table with these weights, shape `(N,)`."""
+    return int(weight.sum()) if repeats_rows(weight) else int((weight > 0).sum())
 
 
 def systematic_sample(weight: Tensor, offset: float | Tensor) -> Tensor:

@@ -40,13 +40,21 @@ class Problem(NamedTuple):
 class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
     """Base of the classifiers; a subclass says in `_probability` what rows are."""
 
-    def _problem(self, X: Any, y: Any, sample_weight: Any) -> Problem:
+    classes_: NDArray[Any]
+
+    def _problem(self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool = False) -> Problem:
         """Check the input of `fit` and set `classes_`, `n_features_in_` and `feature_names_in_`.
+
+        Args:
+            X: Rows, shape `(N, D)`.
+            y: Class names, shape `(N,)`.
+            sample_weight: Weights of the rows, shape `(N,)`, or None.
+            goes_on: Hold features and classes to those of the previous fit instead.
 
         Raises:
             ValueError: On input or options that nothing can be learnt from.
         """
-        X, y = validate_data(self, X, y, dtype=np.float64, order="C")
+        X, y = validate_data(self, X, y, dtype=np.float64, order="C", reset=not goes_on)
         check_classification_targets(y)
         classes, target = np.unique(y, return_inverse=True)
         weight = None if sample_weight is None else _check_sample_weight(sample_weight, X, dtype=np.float64)
@@ -54,11 +62,17 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
             raise ValueError(f"sample_weight must not be negative, got {weight.min()}")
         seen = classes if weight is None else np.unique(y[weight > 0])
         if len(seen) < 2:
-            raise ValueError(f"y must hold at least two classes in rows of positive weight, got one class: {seen[0]!r}")
+            raise ValueError(f"y must hold at least two classes in rows of positive weight, got one class: {seen[0]}")
+        if goes_on and not np.array_equal(classes, self.classes_):
+            raise ValueError(f"warm_start needs the classes {self.classes_.tolist()}, got {classes.tolist()}")
         self.classes_ = classes
         class_weight = None
         if self.class_weight is not None:
-            found = compute_class_weight(self.class_weight, classes=classes, y=y)
+            if isinstance(self.class_weight, str) and self.class_weight == "balanced":
+                total = np.bincount(target, weight)
+                found = total.sum() / (len(total) * np.where(total > 0, total, np.inf))
+            else:
+                found = compute_class_weight(self.class_weight, classes=classes, y=y)
             if not ((found >= 0).all() and (found > 0).any()):
                 raise ValueError(f"class_weight must be numbers from 0, not all 0, got {self.class_weight!r}")
             class_weight = torch.from_numpy(np.asarray(found, dtype=np.float64)).to(self._device())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, Literal, Self
 
 import torch
@@ -27,7 +28,7 @@ class GenLabelClassifier(NetworkClassifier):
 
     Args:
         backend: Density of the classes, a registered name or an object with `fit` and `log_prob`.
-        gamma: Trust in the posterior, in [0, 1]; 0 is plain mixup.
+        gamma: Trust in the posterior, in [0, 1]; 0 is mixup.
         alpha: Concentration of `lam ~ Beta(alpha, alpha)`.
         label: What a mixed row is called: `"genlabel"`, `"linear"` (mixup), `"logistic"` or `"nearest"`.
         mix: `"mixup"`, `"column_cutmix"`, or None to train on the rows as they are.
@@ -70,6 +71,9 @@ class GenLabelClassifier(NetworkClassifier):
     Reference:
         Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, Algorithm 1.
     """
+
+    coefs_: list[Array]
+    intercepts_: list[Array]
 
     def __init__(
         self,
@@ -124,8 +128,10 @@ class GenLabelClassifier(NetworkClassifier):
         Ctrl-C ends the training and keeps what is learnt.
         """
         candidate, options = self._candidate(), self._options("mixup" if self.mix is None else self.mix)
-        earlier = (self._network(), self.classes_) if self.warm_start and hasattr(self, "coefs_") else None
-        problem = self._problem(X, y, sample_weight)
+        earlier = self._network() if self.warm_start and hasattr(self, "coefs_") else None
+        if earlier is not None and earlier.sizes[1:-1] != options.hidden:
+            raise ValueError(f"warm_start needs the hidden layers {earlier.sizes[1:-1]}, got {options.hidden}")
+        problem = self._problem(X, y, sample_weight, goes_on=earlier is not None)
         x, target, weight = arrange(problem.x, problem.target, problem.weight)
         rows, held_out = torch.arange(len(x)), None
         if self.early_stopping:
@@ -133,8 +139,12 @@ class GenLabelClassifier(NetworkClassifier):
         table = Table.of(x[rows], target[rows], None if weight is None else weight[rows], problem.class_weight)
         networks = None
         if earlier is not None:
-            networks = self._continued(*earlier, table, options.hidden).to(table.x.device)
-        progress = _Progress(self.n_iter_no_change)
+            networks = StackedNetworks(earlier.sizes, 1, [torch.Generator()])
+            networks.set_network(0, 0, *earlier.on(table))
+            networks = networks.to(table.x.device)
+        if not (isinstance(self.n_iter_no_change, Integral) and self.n_iter_no_change > 0):
+            raise ValueError(f"n_iter_no_change must be a positive whole number, got {self.n_iter_no_change!r}")
+        progress = _Progress(int(self.n_iter_no_change))
         if held_out is not None:
             judges = torch.ones_like(x[:, 0]) if weight is None else weight
             progress.watch(table.standardise(x[held_out]), target[held_out], judges[held_out])
@@ -181,17 +191,13 @@ class GenLabelClassifier(NetworkClassifier):
             )
         return rows, held_out
 
-    def _continued(self, earlier: Network, classes: Any, table: Table, hidden: tuple[int, ...]) -> StackedNetworks:
-        """The network of the previous fit, on the standardised rows of the new table."""
-        sizes = (table.x.shape[1], *hidden, len(self.classes_))
-        if earlier.sizes != sizes or list(classes) != list(self.classes_):
-            raise ValueError(
-                f"warm_start needs the layers {earlier.sizes} and classes {list(classes)} of the previous fit, "
-                f"got {sizes} and {list(self.classes_)}"
-            )
-        networks = StackedNetworks(sizes, 1, [torch.Generator()])
-        networks.set_network(0, 0, *earlier.on(table))
-        return networks
+    @property
+    def coef_(self) -> Array:
+        """Weights of logistic regression, shape `(C, D)`, for feature selection."""
+        if self.head != "logistic":
+            raise AttributeError("coef_ belongs to head='logistic': use coefs_")
+        coef: Array = self.coefs_[0].T
+        return coef
 
     def _network(self) -> Network:
         return Network(self.coefs_, self.intercepts_)

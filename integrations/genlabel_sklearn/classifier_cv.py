@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -10,7 +11,14 @@ from torch import Tensor
 
 from genlabel_plugins.candidates import Candidate, Scheme, candidate_grid
 from genlabel_plugins.mixed_batches import fit_relabelers
-from genlabel_plugins.selection import CrossValidation, Selection, Split, cross_validate, select
+from genlabel_plugins.selection import (
+    CrossValidation,
+    Selection,
+    Split,
+    check_selection,
+    cross_validate,
+    select,
+)
 from genlabel_plugins.stacked_training import TrainingOptions, train_stacked
 from genlabel_plugins.table import Table
 from genlabel_sklearn.base import NetworkClassifier, Problem
@@ -32,8 +40,8 @@ class GenLabelClassifierCV(NetworkClassifier):
         learning_rates: Step sizes of Adam to choose from.
         schemes: What competes, the simpler first: `"vanilla"` (no mixing), `"mixup"`, `"genlabel"`, `"generative"`
             (the posterior itself is the classifier), `"logistic"` or `"nearest"` (other labels of mixed rows).
-        cv: Number of stratified folds, a splitter, or pairs of row indices.
-        n_repeats: Repetitions of the folds, where `cv` is a number.
+        cv: Number of stratified folds, None for 5, a splitter, or pairs of row indices.
+        n_repeats: Repetitions of the folds, where `cv` is a number or None.
         scoring: `"accuracy"` or `"neg_log_loss"`.
         selection: `"average"` weighs candidates by how well they score, `"best"` takes the best, of equals the
             simplest, and `"one_standard_error"` the simplest within one standard error of the best.
@@ -54,7 +62,7 @@ class GenLabelClassifierCV(NetworkClassifier):
     Attributes:
         classes_: Class names, sorted, shape `(C,)`.
         cv_results_: Dict of arrays, as `GridSearchCV` has it, with `standard_error_test_score` and the `weight` of
-            each candidate in the classifier.
+            each candidate in the classifier, and without times: all are trained together.
         best_params_: Parameters of the best candidate; of equals, the simplest.
         best_index_: Its place in `cv_results_`.
         best_score_: Its mean held-out score.
@@ -130,6 +138,7 @@ class GenLabelClassifierCV(NetworkClassifier):
         Held-out rows count by `sample_weight`, `(N,)`, too.
         """
         options = self._options(self.mix)
+        check_selection(self.scoring, self.selection)
         candidates = candidate_grid(
             schemes=self.schemes,
             backends=self.backends,
@@ -142,7 +151,7 @@ class GenLabelClassifierCV(NetworkClassifier):
             problem.x,
             problem.target,
             candidates,
-            n_folds=self.cv if isinstance(self.cv, int) else 0,
+            n_folds=self._n_folds() or 0,
             n_repeats=self.n_repeats,
             splits=self._splits(problem),
             weight=problem.weight,
@@ -163,8 +172,12 @@ class GenLabelClassifierCV(NetworkClassifier):
         self._fitted = self._fit_members(problem, [candidates[m] for m in chosen], options)
         return self
 
+    def _n_folds(self) -> int | None:
+        """Number of folds, if `cv` is one."""
+        return 5 if self.cv is None else int(self.cv) if isinstance(self.cv, Integral) else None
+
     def _splits(self, problem: Problem) -> list[Split] | None:
-        if isinstance(self.cv, int):
+        if self._n_folds() is not None:
             return None
         target = problem.target.numpy(force=True)
         return list(check_cv(self.cv, target, classifier=True).split(target, target))
@@ -180,7 +193,8 @@ class GenLabelClassifierCV(NetworkClassifier):
         if trained:
             networks = train_stacked([table], trained, n_classes, options, seed=problem.seed)
             members |= {candidate: Network.of(*networks.network(0, m), table) for m, candidate in enumerate(trained)}
-        relabelers = fit_relabelers(table, (candidate.backend for candidate in generative), n_classes, "empirical")
+        backends = (candidate.backend for candidate in generative)
+        relabelers = fit_relabelers(table, backends, n_classes, table.class_share(n_classes), problem.seed)
         for candidate in generative:
             members[candidate] = GenerativeClassifier(candidate.backend, relabelers[candidate.backend], table)
         return [members[candidate] for candidate in chosen]

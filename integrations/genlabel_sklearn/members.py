@@ -52,9 +52,8 @@ class Network:
         coefs, intercepts = list(self.coefs), list(self.intercepts)
         intercepts[0] = intercepts[0] + mean @ coefs[0]
         coefs[0] = coefs[0] * scale[:, None]
-        return [torch.from_numpy(part).float() for part in coefs], [
-            torch.from_numpy(part).float() for part in intercepts
-        ]
+        weights, biases = ([torch.from_numpy(part).float() for part in parts] for parts in (coefs, intercepts))
+        return weights, biases
 
     def predict_proba(self, X: Array) -> Array:
         """Probabilities, `(B, D) -> (B, C)`."""
@@ -66,11 +65,11 @@ class Network:
 
 
 class GenerativeClassifier:
-    """The posterior of class densities, with the class frequencies as priors.
+    """The posterior of class densities.
 
     Args:
         backend: Name of the density, or the object.
-        relabeler: Relabeler with that density, fitted to the standardised rows of `table`.
+        relabeler: Relabeler with that density and priors, fitted to the standardised rows of `table`.
         table: These rows.
     """
 
@@ -80,6 +79,8 @@ class GenerativeClassifier:
         self.backend = backend if as_arrays else density
         state = density.state_dict() if as_arrays else {}
         self.state = {name: tensor.numpy(force=True) for name, tensor in state.items()}
+        assert relabeler.prior is not None
+        self.prior: list[float] = relabeler.prior.tolist()
         self.mean, self.scale = table.mean.numpy(force=True), table.scale.numpy(force=True)
 
     def predict_proba(self, X: Array) -> Array:
@@ -88,6 +89,6 @@ class GenerativeClassifier:
         if self.state:
             density.load_state_dict({name: torch.from_numpy(array) for name, array in self.state.items()})
         x = torch.from_numpy((X - self.mean) / self.scale).float()
-        probability: Array = GenLabel(density, priors="empirical").posterior(x).double().numpy()
+        probability: Array = GenLabel(density, priors=self.prior).posterior(x).double().numpy()
         probability /= probability.sum(1, keepdims=True)
         return probability

@@ -15,6 +15,7 @@ from test_sklearn_classifier import Centroids, fitted, through_skops
 
 from genlabel_plugins import GenLabel, selection, stacked_training
 from genlabel_plugins.selection import stratified_splits
+from genlabel_plugins.table import lexical_order
 from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
 
 IRIS = load_iris(return_X_y=True)
@@ -163,7 +164,8 @@ def test_all_kinds_of_folds():
     )
     number = classifier(cv=3, n_repeats=2).fit(X, y)
     seed = int(np.random.RandomState(0).randint(2**31))
-    by_hand = classifier(cv=stratified_splits(y, 3, 2, seed)).fit(X, y)
+    order = lexical_order(np.column_stack([X, y]))
+    by_hand = classifier(cv=stratified_splits(y[order], 3, 2, seed)).fit(X[order], y[order])
     assert by_splitter.n_splits_ == by_list.n_splits_ == 3
     assert number.n_splits_ == by_hand.n_splits_ == 6
     for a, b in ((by_splitter, by_list), (by_splitter, by_pairs), (number, by_hand)):
@@ -171,6 +173,16 @@ def test_all_kinds_of_folds():
             if name.endswith(("_score", "weight")):
                 assert np.array_equal(column, b.cv_results_[name]), name
     assert classifier(cv=KFold(3, shuffle=True)).fit(X, y).n_splits_ == 3
+
+
+def test_the_order_of_rows_and_how_repetitions_are_written_do_not_matter():
+    X, y = IRIS
+    rng = np.random.default_rng(0)
+    weight, order = rng.integers(0, 3, len(y)), rng.permutation(len(y))
+    repeated = classifier(cv=3).fit(X.repeat(weight, 0), y.repeat(weight))
+    weighted = classifier(cv=3).fit(X[order], y[order], sample_weight=weight[order])
+    assert np.array_equal(repeated.cv_results_["mean_test_score"], weighted.cv_results_["mean_test_score"])
+    assert np.array_equal(repeated.predict_proba(X), weighted.predict_proba(X))
 
 
 def test_nested_and_in_a_pipeline():
@@ -223,7 +235,7 @@ def test_an_interrupt_is_not_mistaken_for_a_result():
 def test_a_bar_shows_progress(capsys):
     pytest.importorskip("tqdm")
     classifier(verbose=True).fit(*IRIS)
-    assert "cross-validate" in capsys.readouterr().err
+    assert "candidates, 5 splits" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
