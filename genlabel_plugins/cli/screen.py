@@ -1,0 +1,113 @@
+"""What the terminal shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from genlabel_plugins.cli.backends import BackendLine
+from genlabel_plugins.diagnostics import Diagnosis, wording
+
+TONES = {"good": "green", "fair": "yellow", "poor": "red"}
+
+
+def show_backends(console: Console, backends: Sequence[BackendLine]) -> None:
+    """A table of backends."""
+    table = Table("backend", "", "status", box=None, pad_edge=False)
+    for line in backends:
+        origin = "" if line.package in ("genlabel_plugins", "") else f" ({line.package})"
+        style = "green" if line.status == "ready" else "yellow"
+        table.add_row(Text(line.name, "bold"), Text(line.description + origin), Text(line.status, style))
+    console.print(table)
+
+
+def show_diagnosis(console: Console, diagnosis: Diagnosis, out: Path | None) -> None:
+    """Tables of what is known, the recommendation last, where the eye is."""
+    labelled = diagnosis.table
+    console.print(
+        Text(f"{labelled.name}: {len(labelled.x):,} rows, {labelled.x.shape[1]:,} columns, ", "bold")
+        + Text(wording.class_words(labelled, [""] * len(labelled.class_names))["sentence"])
+    )
+    for treatment in labelled.treatments:
+        console.print(Text(f"  {treatment}", "dim"))
+    _show_classes(console, diagnosis)
+    _show_intrusion(console, diagnosis)
+    _show_fits(console, diagnosis)
+    _show_comparison(console, diagnosis)
+    for title, reason in diagnosis.skipped.items():
+        console.print(Text(f"Left out, {title}: {reason}", "dim"))
+    if diagnosis.missing:
+        console.print(Text(f"Stopped; missing: {', '.join(diagnosis.missing)}.", "yellow"))
+    _show_recommendation(console, diagnosis)
+    if out is not None:
+        console.print(Text(f"Report: {out}"), soft_wrap=True)
+    else:
+        console.print(Text("With --out report.html: pictures, and code to copy.", "dim"))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="left" if place == 0 else "right", header_style="dim")
+    return table
+
+
+def _show_classes(console: Console, diagnosis: Diagnosis) -> None:
+    labelled = diagnosis.table
+    console.print(Text("\nClasses", "bold"))
+    table = _table("class", "rows", "share")
+    for row in wording.class_words(labelled, [""] * len(labelled.class_names))["rows"]:
+        table.add_row(Text(row["name"]), row["count"], row["share"])
+    console.print(table)
+
+
+def _show_intrusion(console: Console, diagnosis: Diagnosis) -> None:
+    words = wording.intrusion_words(diagnosis)
+    if words is None:
+        return
+    console.print(Text("\nIntrusion per pair of classes, the worst first", "bold"))
+    table = _table("mixed", "with", "intrude", "of")
+    for pair in words["pairs"]:
+        table.add_row(Text(pair["first"]), Text(pair["second"]), pair["rate"], pair["n_mixed"])
+    console.print(table, Text(words["sentence"]), sep="\n")
+
+
+def _show_fits(console: Console, diagnosis: Diagnosis) -> None:
+    if not diagnosis.fits:
+        return
+    console.print(Text("\nDo the densities fit? (held-out rows)", "bold"))
+    table = _table("backend", "accuracy, %", "ECE, %", "log-loss", "")
+    table.columns[-1].justify = "left"
+    for fit in diagnosis.fits.values():
+        words = wording.fit_words(fit)
+        verdict = Text(words["verdict"], TONES[words["tone"]]) + Text(f"; {words['calibration']}", "default")
+        table.add_row(Text(words["name"]), words["accuracy"], words["calibration_error"], words["log_loss"], verdict)
+    console.print(table)
+
+
+def _show_comparison(console: Console, diagnosis: Diagnosis) -> None:
+    if diagnosis.comparison is None:
+        return
+    words = wording.comparison_words(diagnosis.comparison, len(diagnosis.table.x))
+    console.print(Text("\nHeld-out accuracy of logistic regression, %", "bold"))
+    table = _table("", "mixed rows only", "+ clean batch")
+    for row in words["rows"]:
+        cells = [Text(cell["text"], "bold green" if cell["is_best"] else "") for cell in row["cells"][:2]]
+        table.add_row(Text(row["name"]), *cells)
+    console.print(table, Text(words["method"], "dim"), sep="\n")
+
+
+def _show_recommendation(console: Console, diagnosis: Diagnosis) -> None:
+    if diagnosis.recommendation is None:
+        return
+    words = wording.recommendation_words(diagnosis.recommendation)
+    body = Text(f"{words['verdict']}\n", "bold")
+    body.append(f"{words['confidence']}; probability {words['probability']} {words['that']}\n", "not bold")
+    for sentence in (*words["reasons"], *words["cautions"]):
+        body.append(f"\n- {sentence}", "not bold")
+    console.print(Panel(body, title="Recommendation", title_align="left", expand=False))

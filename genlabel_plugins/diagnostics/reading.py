@@ -1,0 +1,252 @@
+"""Reading a table from a file: CSV, also compressed, Parquet and ARFF."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import gzip
+import io
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
+
+from genlabel_plugins.diagnostics.labelled_table import TableError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+GZIP, PARQUET, ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
+SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "-nan", "NULL", "null", "None", "<NA>")
+
+
+class FileTable(NamedTuple):
+    """A table as a file holds it.
+
+    Attributes:
+        frame: The table.
+        notes: What was done to read it, a sentence each.
+        code: How a script reads it.
+    """
+
+    frame: pd.DataFrame
+    notes: list[str]
+    code: str
+
+
+def read_table(path: str | Path, *, target: str | None = None, encoding: str | None = None) -> FileTable:
+    """Read a file whose first line names the columns.
+
+    Args:
+        path: File; its first bytes tell gzip and Parquet, its name ARFF, and anything else is text.
+        target: Column in which words such as "None" are names of classes, not missing values.
+        encoding: Of a text file; by default UTF-8, and Latin-1 where that fails.
+
+    Raises:
+        TableError: If the file cannot be read, saying why in one sentence.
+        ModuleNotFoundError: Without `genlabel-plugins[cli]`.
+    """
+    path = Path(path)
+    start = _first_bytes(path)
+    if start.startswith(PARQUET):
+        table = _read_parquet(path)
+    elif start.startswith(ZIP):
+        raise TableError(f"{path.name} is a ZIP archive or a spreadsheet: save the table as CSV first")
+    elif ".arff" in (suffix.lower() for suffix in path.suffixes[-2:]):
+        table = _read_arff(path, encoding)
+    elif path.suffix.lower() in (".parquet", ".pq"):
+        raise TableError(f"{path.name} is not a Parquet file: it does not begin with PAR1")
+    else:
+        table = _read_csv(path, target, encoding)
+    frame = table.frame
+    if frame.empty:
+        raise TableError(
+            f"{path.name} has {len(frame)} rows and {frame.shape[1]} columns: there is nothing to diagnose"
+        )
+    names, renamed = distinct_names([str(name) for name in frame.columns])
+    frame.columns = pandas().Index(names)
+    return FileTable(frame, table.notes + renamed, table.code)
+
+
+def distinct_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Number the repetitions of a name, and say so.
+
+    Example:
+        >>> distinct_names(["a", "b", "a"])
+        (['a', 'b', 'a (2)'], ["The name 'a' stands above 2 columns: the later ones are called 'a (2)' and so on."])
+    """
+    seen: Counter[str] = Counter()
+    distinct = []
+    for name in names:
+        seen[name] += 1
+        distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    notes = [
+        f"The name {name!r} stands above {count} columns: the later ones are called '{name} (2)' and so on."
+        for name, count in seen.items()
+        if count > 1
+    ]
+    return distinct, notes
+
+
+def pandas() -> Any:
+    """Import pandas, whose absence costs one sentence."""
+    try:
+        import pandas  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        if error.name != "pandas":
+            raise
+        raise ModuleNotFoundError("reading tables needs pandas: pip install 'genlabel-plugins[cli]'") from error
+    return pandas
+
+
+def _first_bytes(path: Path) -> bytes:
+    if not path.exists():
+        raise TableError(f"there is no file {str(path)!r}")
+    if path.is_dir():
+        raise TableError(f"{str(path)!r} is a folder: name a file in it")
+    try:
+        with path.open("rb") as file:
+            start = file.read(4)
+    except OSError as error:
+        raise TableError(f"{path.name} cannot be read: {error.strerror or error}") from error
+    if not start:
+        raise TableError(f"{path.name} is empty")
+    return start
+
+
+def _read_parquet(path: Path) -> FileTable:
+    try:
+        frame: pd.DataFrame = pandas().read_parquet(path)
+    except ImportError as error:
+        raise TableError("reading Parquet needs pyarrow: pip install 'genlabel-plugins[cli]'") from error
+    except Exception as error:  # pyarrow has its own kinds
+        raise TableError(f"{path.name} is not readable as Parquet: {_brief(error)}") from error
+    return FileTable(frame, [], f"pd.read_parquet({path.name!r})")
+
+
+def _read_arff(path: Path, encoding: str | None) -> FileTable:
+    from scipy.io import arff  # noqa: PLC0415 - slow to import
+
+    with _sentences(path), _open(path, "rb") as file:
+        text = _decode(file.read(), encoding)
+    try:
+        rows, _ = arff.loadarff(io.StringIO(text))
+    except NotImplementedError as error:
+        raise TableError(
+            f"{path.name} has attributes of a kind that is not supported ({_brief(error)}): only numeric, nominal "
+            "and date ones are; save the table as CSV"
+        ) from error
+    except Exception as error:  # scipy raises whatever its parser trips over, StopIteration too
+        raise TableError(f"{path.name} is not readable as ARFF: {_brief(error)}") from error
+    frame: pd.DataFrame = pandas().DataFrame(rows)
+    for name in frame.select_dtypes(object):
+        words = frame[name].str.decode("utf-8").str.strip("'\"")
+        frame[name] = words.mask(words == "?")
+    return FileTable(frame, [], f"pd.DataFrame(scipy.io.arff.loadarff({path.name!r})[0])")
+
+
+def _read_csv(path: Path, target: str | None, encoding: str | None) -> FileTable:
+    with _open(path, "rb") as file, _sentences(path):
+        start = file.read(65_536)
+    if not start:
+        raise TableError(f"{path.name} is empty")
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        encoding = encoding or "utf-16"
+    elif b"\0" in start:
+        raise TableError(f"{path.name} is not a text file: it must be CSV, Parquet or ARFF")
+    with _sentences(path):
+        try:
+            return _parse(path, target, encoding or "utf-8-sig")
+        except UnicodeDecodeError as error:
+            if encoding:
+                raise TableError(
+                    f"{path.name} is not written in {encoding}: byte {error.start} cannot be read, choose another "
+                    "--encoding"
+                ) from error
+        table = _parse(path, target, "latin-1")
+    note = "The file is not UTF-8 and was read as Latin-1: letters with accents in names may look wrong (--encoding)."
+    return FileTable(table.frame, [*table.notes, note], table.code)
+
+
+def _parse(path: Path, target: str | None, encoding: str) -> FileTable:
+    with _open(path, "rt", encoding=encoding, newline="") as file:
+        line = next((line for line in file if line.strip()), "")
+        if not line:
+            raise TableError(f"{path.name} holds no line of text")
+        separator = max(SEPARATORS, key=lambda mark: len(next(csv.reader([line], delimiter=mark))))
+        file.seek(0)
+        header = next(record for record in csv.reader(file, delimiter=separator) if any(map(str.strip, record)))
+    names, notes = distinct_names([name.strip() or "unnamed" for name in header])
+    if separator != ",":
+        notes.append(f"Columns are separated by {SEPARATORS[separator]}.")
+    options: dict[str, Any] = {
+        "sep": separator,
+        "names": names,
+        "header": 0,
+        "index_col": False,
+        "encoding": encoding,
+        "compression": "gzip" if _is_gzip(path) else None,
+        "keep_default_na": False,
+        "na_values": {name: [""] if name == target else list(MISSING) for name in names},
+        "skipinitialspace": True,
+        "low_memory": False,
+    }
+    pandas_ = pandas()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pandas_.errors.ParserWarning)  # columns that would be cut off
+        frame: pd.DataFrame = pandas_.read_csv(path, **options)
+        if separator == ";":
+            commas = pandas_.read_csv(path, decimal=",", **options)
+            if commas.select_dtypes(object).shape[1] < frame.select_dtypes(object).shape[1]:
+                frame, options["decimal"] = commas, ","
+                notes.append("Numbers are written with a decimal comma.")
+    unusual = {"sep": separator != ",", "encoding": encoding != "utf-8-sig", "decimal": "decimal" in options}
+    words = "".join(f", {name}={options[name]!r}" for name, is_needed in unusual.items() if is_needed)
+    return FileTable(frame, notes, f"pd.read_csv({path.name!r}, na_values='?'{words})")
+
+
+@contextmanager
+def _sentences(path: Path) -> Iterator[None]:
+    """Turn what goes wrong in reading text into one sentence."""
+    try:
+        yield
+    except (TableError, UnicodeDecodeError):
+        raise
+    except LookupError as error:
+        raise TableError(f"there is no encoding of that name: {_brief(error)}") from error
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise TableError(f"{path.name} is a damaged gzip file: {_brief(error)}") from error
+    except OSError as error:
+        raise TableError(f"{path.name} cannot be read: {_brief(error)}") from error
+    except (ValueError, csv.Error, Warning) as error:  # parser errors of pandas are ValueErrors
+        raise TableError(f"{path.name} is not readable as CSV: {_brief(error)}") from error
+
+
+def _decode(raw: bytes, encoding: str | None) -> str:
+    for name in [encoding] if encoding else ["utf-8-sig", "latin-1"]:
+        try:
+            return raw.decode(name)
+        except UnicodeDecodeError:
+            continue
+    raise TableError(f"the file is not written in {encoding}: choose another --encoding")
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == GZIP
+
+
+def _open(path: Path, mode: Any, **options: Any) -> IO[Any]:
+    opener: Any = gzip.open if _is_gzip(path) else open
+    opened: IO[Any] = opener(path, mode, **options)
+    return opened
+
+
+def _brief(error: BaseException) -> str:
+    """What an exception says, on one line."""
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= 200 else said[:200] + " ..."

@@ -1,0 +1,238 @@
+"""Input that nothing can be made of costs one sentence and exit code 2; what can be mended is mended, and said."""
+
+import gzip
+
+import numpy as np
+import pandas as pd
+import pytest
+from typer.testing import CliRunner
+
+from genlabel_plugins.cli.app import app
+from genlabel_plugins.diagnostics import TableError, load_table, prepare_table
+
+RUNNER = CliRunner()
+
+
+def run(*arguments):
+    return RUNNER.invoke(app, ["diagnose", *map(str, arguments)])
+
+
+def write(path, text, encoding="utf-8"):
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def rows(n=30, *, columns="a,b", target=lambda i: i % 2, header="kind"):
+    rng = np.random.default_rng(0)
+    names = columns.split(",")
+    lines = [",".join([*names, header])]
+    lines += [",".join([*(f"{v:.3f}" for v in rng.normal(size=len(names))), str(target(i))]) for i in range(n)]
+    return "\n".join(lines) + "\n"
+
+
+REFUSED = {
+    "missing target": (rows(), "knid", "there is no column 'knid': the closest are 'kind'"),
+    "no header": (rows().partition("\n")[2], "kind", "the first line holds numbers"),
+    "one class": (rows(target=lambda i: "only"), "kind", "holds one class only, 'only'"),
+    "one row in each class but one": (rows(30, target=lambda i: i if i > 24 else 0), "kind", "five folds need"),
+    "a measurement": (rows(100, target=lambda i: i / 7), "kind", "looks like a measurement"),
+    "names of rows": (rows(150, target=lambda i: f"row{i}"), "kind", "more than 100"),
+    "empty target": (rows(target=lambda i: ""), "kind", "is empty"),
+    "target alone": ("kind\n" + "a\nb\n" * 20, "kind", "no column is left"),
+    "constant columns alone": ("a,kind\n" + "1,x\n1,y\n" * 20, "kind", "no column is left"),
+    "texts alone": ("a,kind\n" + "".join(f"t{i},{i % 2}\n" for i in range(60)), "kind", "no column is left"),
+    "header alone": ("a,b,kind\n", "kind", "nothing to diagnose"),
+    "blank lines": ("\n\n\n", "kind", "no line of text"),
+    "empty": ("", "kind", "is empty"),
+    "too many values in a row": ("a,kind\n1,x\n1,2,3,x\n", "kind", "not readable as CSV"),
+    "target twice": (rows(columns="a,kind"), "kind", "stands above more than one column"),
+}
+
+
+@pytest.mark.parametrize(("text", "target", "said"), REFUSED.values(), ids=REFUSED)
+def test_a_table_that_cannot_be_used_costs_one_sentence(tmp_path, text, target, said):
+    done = run(write(tmp_path / "table.csv", text), "--target", target)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not done.stdout
+
+
+FILES = {
+    "absent": (None, "there is no file"),
+    "binary": (b"\x00\x01\x02\x03" * 50, "not a text file"),
+    "damaged gzip": (gzip.compress(rows(500).encode())[:-900], "damaged gzip"),
+    "not gzip": (b"\x1f\x8bnonsense nonsense", "damaged gzip"),
+    "spreadsheet": (b"PK\x03\x04" + bytes(100), "save the table as CSV"),
+    "damaged Parquet": (b"PAR1" + bytes(100), "not readable as Parquet"),
+}
+
+
+@pytest.mark.parametrize(("raw", "said"), FILES.values(), ids=FILES)
+def test_a_file_that_cannot_be_read_costs_one_sentence(tmp_path, raw, said):
+    path = tmp_path / "table.csv"
+    if raw is not None:
+        path.write_bytes(raw)
+    done = run(path, "--target", "kind")
+    assert (done.exit_code, len(done.stderr.strip().splitlines())) == (2, 1), done.stderr
+    assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("@relation r\n@attribute a string\n@attribute kind {x,y}\n@data\n'q',x\n", "String attributes"),
+        ("nonsense", ""),
+    ],
+)
+def test_arff_of_another_kind_costs_one_sentence(tmp_path, body, said):
+    done = run(write(tmp_path / "table.arff", body), "--target", "kind")
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert "ARFF" in done.stderr or "attributes" in done.stderr
+
+
+def test_a_wrong_place_for_the_report_is_refused_before_the_work(tmp_path):
+    table = write(tmp_path / "table.csv", rows())
+    for out, said in [
+        (tmp_path / "absent" / "report.html", "there is no folder"),
+        (tmp_path, "is a folder"),
+        (table, "would overwrite"),
+    ]:
+        done = run(table, "--target", "kind", "--out", out)
+        assert (done.exit_code, said in done.stderr) == (2, True), done.stderr
+    done = run(table, "--target", "kind", "--out", "/proc/report.html")  # which not even root may write
+    assert (done.exit_code, "cannot be written" in done.stderr) == (2, True), done.stderr
+    assert table.read_text() == rows()
+
+
+def test_unknown_backends_and_encodings_are_named(tmp_path):
+    table = write(tmp_path / "table.csv", rows())
+    assert "got 'gmm'" in run(table, "--target", "kind", "--backends", "gmm").stderr
+    assert "no encoding of that name" in run(table, "--target", "kind", "--encoding", "klingon").stderr
+    assert (
+        "choose another --encoding"
+        in run(
+            write(tmp_path / "latin.csv", rows(header="größe"), "latin-1"), "--target", "größe", "--encoding", "utf-8"
+        ).stderr
+    )
+
+
+def said(path, target="kind", **options):
+    table = load_table(path, target, **options)
+    return table, " ".join(table.treatments)
+
+
+def test_a_file_that_is_not_utf8_is_read_as_latin1_and_said(tmp_path):
+    table, notes = said(write(tmp_path / "t.csv", rows(target=lambda i: ["größer", "kleiner"][i % 2]), "latin-1"))
+    assert table.class_names == ("größer", "kleiner")
+    assert "Latin-1" in notes
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_byte_order_marks_are_read(tmp_path, encoding):
+    table, _ = said(write(tmp_path / "t.csv", rows(), encoding))
+    assert table.column_names == ("a", "b")
+
+
+def test_semicolons_and_decimal_commas_are_read_and_said(tmp_path):
+    table, notes = said(write(tmp_path / "t.csv", rows().replace(",", ";").replace(".", ",")))
+    plain, _ = said(write(tmp_path / "p.csv", rows()))
+    np.testing.assert_array_equal(table.x, plain.x)
+    assert "semicolons" in notes
+    assert "decimal comma" in notes
+    assert "decimal=','" in table.code
+
+
+def frame(n=60, **columns):
+    rng = np.random.default_rng(0)
+    return pd.DataFrame({"a": rng.normal(size=n), **columns, "kind": np.arange(n) % 2})
+
+
+N = np.arange(60)
+MENDED = {
+    "text": ({"t": np.where(N % 3 == 0, "red", "blue")}, "one column per value, 1 or 0: 't'", 3),
+    "categories": ({"t": pd.Categorical(np.where(N % 3 == 0, "red", "blue"))}, "one column per value", 3),
+    "long text": ({"t": [f"text {i}" for i in N]}, "more than 20 different values: 't'", 1),
+    "missing numbers": ({"m": np.where(N % 7 == 0, np.nan, N**1.5)}, "9 missing values replaced by the median", 2),
+    "missing text": ({"t": np.where(N % 7 == 0, None, np.where(N % 2, "u", "v"))}, "one column per value", 4),
+    "mostly missing": ({"m": np.where(N % 7 == 0, N, np.nan)}, "more than half of the values are missing: 'm'", 1),
+    "all missing": ({"m": np.full(60, np.nan)}, "more than half of the values are missing: 'm'", 1),
+    "infinite": ({"m": np.where(N % 20 == 0, np.inf, N**1.5)}, "Infinite values count as missing: 'm'", 2),
+    "constant": ({"c": np.ones(60)}, "because constant: 'c'", 1),
+    "constant text": ({"c": ["same"] * 60}, "because constant: 'c'", 1),
+    "dates": ({"d": pd.date_range("2020-01-01", periods=60)}, "because of dates or times", 1),
+    "dates as text": ({"d": pd.date_range("2020-01-01", periods=60).astype(str)}, "because of dates or times", 1),
+    "durations": ({"d": pd.to_timedelta(N, "h")}, "because of dates or times", 1),
+    "words among numbers": ({"w": np.where(N % 20 == 0, "unknown", (N**1.5).astype(str))}, "such as 'unknown'", 2),
+    "an index": ({"unnamed": N}, "counts the rows", 1),
+    "lists": ({"t": [[i] for i in N]}, "more than 20 different values", 1),
+    "repeated rows": ({"a": N % 5}, "Repeated elsewhere in the table: 55 rows", 1),
+}
+
+
+@pytest.mark.parametrize(("columns", "note", "n_columns"), MENDED.values(), ids=MENDED)
+def test_what_can_be_mended_is_mended_and_said(columns, note, n_columns):
+    table = prepare_table(frame(**columns), "kind")
+    assert note in " ".join(table.treatments)
+    assert table.x.shape == (60, n_columns)
+    assert bool(table.x.isfinite().all())
+
+
+def test_boolean_columns_are_numbers_and_need_no_word():
+    table = prepare_table(frame(flag=N % 3 == 0), "kind")
+    np.testing.assert_array_equal(table.x[:, 1], N % 3 == 0)
+    assert not table.treatments
+
+
+def test_a_class_with_few_rows_is_left_out_with_them():
+    table = prepare_table(frame().assign(kind=["rare"] + ["x", "y"] * 29 + ["y"]), "kind")
+    assert table.class_names == ("x", "y")
+    assert len(table.x) == 59
+    assert "Class 'rare' left out with its 1 row" in table.treatments[0]
+
+
+def test_rows_without_a_class_are_left_out_and_words_for_it_may_name_one(tmp_path):
+    text = rows(40, target=lambda i: ["None", "apnea", ""][i % 3])
+    table, notes = said(write(tmp_path / "t.csv", text))
+    assert table.class_names == ("None", "apnea")
+    assert "13 rows without a value of 'kind' left out" in notes
+
+
+def test_repeated_names_are_numbered(tmp_path):
+    table, notes = said(write(tmp_path / "t.csv", rows(columns="a,a")))
+    assert table.column_names == ("a", "a (2)")
+    assert "stands above 2 columns" in notes
+
+
+def test_numbers_name_classes_in_their_order():
+    table = prepare_table(frame().assign(kind=np.array([10, 9, 2])[N % 3] + 0.0), "kind")
+    assert table.class_names == ("2", "9", "10")
+    assert table.target[:3].tolist() == [2, 1, 0]
+
+
+def test_a_target_of_lists_or_dates_is_refused():
+    for kind, said in [([[i] for i in N], "holds lists"), (pd.date_range("2020", periods=60), "holds dates")]:
+        with pytest.raises(TableError, match=said):
+            prepare_table(frame().assign(kind=kind), "kind")
+
+
+def test_a_million_rows_are_sampled_class_by_class(tmp_path):
+    lines = [f"{i * i % 7919},{i * 31 % 1009},{'rare' if i % 50_000 == 0 else 'xy'[i % 2]}\n" for i in range(10_000)]
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,kind\n" + "".join(lines) * 100)
+    table, notes = said(path)
+    assert (len(table.x), table.n_rows_read) == (5010, 1_000_000)
+    assert table.counts.tolist() == [10, 2500, 2500]
+    assert "of 1,000,000 were drawn" in notes
+
+
+def test_ten_thousand_columns_become_components(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 9, (120, 10_000)) + (np.arange(120) % 2 * 3)[:, None]
+    path = tmp_path / "t.csv"
+    header = ",".join([*(f"c{d}" for d in range(10_000)), "kind"])
+    path.write_text("\n".join([header, *(",".join(map(str, [*row, i % 2])) for i, row in enumerate(x.tolist()))]))
+    table, notes = said(path)
+    assert table.x.shape == (120, 50)
+    assert "The 10,000 columns were standardised and replaced by their first 50 principal components" in notes
