@@ -5,10 +5,11 @@
 The protocol: Gaussian and kernel densities, 6 gammas, 4 learning rates, 5 folds, which makes 240 logistic regressions
 of 100 epochs. "batched" is `cross_validate`, which trains and scores them at once, "fit" is `GenLabelClassifierCV.fit`,
 which trains the chosen one on all rows besides. "one by one" trains and scores the same models with
-`GenLabelClassifier` in turn. "published recipe" is a plain loop of torch whose steps relabel by scipy: `multivariate_normal` made anew for each class, its density at the
-batch and once more in logarithms if a row underflows, or a `gaussian_kde` per class fitted beforehand. Both slow
-ones are timed on a sample of the models in each round and multiplied up to 240. Candidates take turns in each round;
-seconds are CPU time of the process, on one thread.
+`GenLabelClassifier` in turn. "published recipe" is a plain loop of torch whose steps relabel by scipy:
+`multivariate_normal` made anew for each class, its density at the batch and once more in logarithms if a row
+underflows, or a `gaussian_kde` per class fitted beforehand. Both slow ones are timed on a sample of the models in
+each round and multiplied up to 240. Candidates take turns in each round; seconds are CPU time of the process, on one
+thread.
 """
 
 from __future__ import annotations

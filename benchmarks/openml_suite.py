@@ -3,10 +3,11 @@
     python benchmarks/openml_suite.py --data ../shared/data --output docs/openml_suite.md
 
 Rows are split 70/30, stratified, once per seed. All candidates of all ways are cross-validated on the training rows,
-three times over, and then fitted to all of them; each way is a choice among these candidates by `select`, so that it
-predicts what `GenLabelClassifierCV` with its options predicts (`--check` compares the two). Test rows are scored
-and nothing else. Finished runs are kept in `outputs/openml_suite.jsonl` and not repeated. Runs are spread by joblib:
-`--jobs 8` on one machine, `joblib.parallel_config(backend="dask")` around `main` on a cluster.
+in as many repeats as `GenLabelClassifierCV` makes, and then fitted to all of them; each way is a choice among these
+candidates by `select`, so that it predicts what `GenLabelClassifierCV` with its options predicts (`--check` compares
+the two). Test rows are scored and nothing else. Finished runs are kept in `outputs/openml_suite.jsonl` and not
+repeated. Runs are spread by joblib: `--jobs 8` on one machine, `joblib.parallel_config(backend="dask")` around
+`main` on a cluster.
 """
 
 from __future__ import annotations
@@ -14,115 +15,24 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import warnings
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
+from _openml_runs import REFERENCE, SCORINGS, WAYS, run
 from joblib import Parallel, delayed
 from scipy.stats import wilcoxon
-from sklearn.model_selection import train_test_split
-
-from genlabel_plugins.candidates import candidate_grid
-from genlabel_plugins.selection import CrossValidation, cross_validate, generative_log_p, network_log_p, select
-from genlabel_plugins.stacked_training import TrainingOptions, train_stacked
-from genlabel_plugins.table import Table
-from genlabel_sklearn import GenLabelClassifierCV
 
 SEEDS = range(100, 105)  # other splits than those on which the averaging was chosen
 MAX_ROWS = 1500
 ON_PAR = 5e-4  # difference of means over seeds, in accuracy or nats
 RECORDS = Path("outputs/openml_suite.jsonl")
-SCORINGS = ("accuracy", "neg_log_loss")
-MIXING = ("vanilla", "mixup", "genlabel")
-
-
-class Way(NamedTuple):
-    """A choice among the candidates, in the options of `GenLabelClassifierCV`."""
-
-    schemes: tuple[str, ...]
-    keep_clean: bool = True
-    n_repeats: int = 3
-    selection: str = "average"
-    backends: tuple[str, ...] = ("gm", "kde")
-
-
-WAYS = {
-    "no mixing": Way(("vanilla",), n_repeats=1, selection="best"),
-    "mixup": Way(("mixup",), keep_clean=False, n_repeats=1, selection="best"),
-    "generative classifier (gm)": Way(("generative",), n_repeats=1, selection="best", backends=("gm",)),
-    "GenLabel (CV) of the paper": Way(("mixup", "genlabel"), keep_clean=False, n_repeats=1, selection="best"),
-    "+ no mixing competes": Way(MIXING, keep_clean=False, n_repeats=1, selection="best"),
-    "+ clean batch kept": Way(MIXING, n_repeats=1, selection="best"),
-    "+ three repeats": Way(MIXING, selection="best"),
-    "+ one standard error": Way(MIXING, selection="one_standard_error"),
-    "+ averaging instead": Way(MIXING),
-    "+ the density competes: the default": Way((*MIXING, "generative")),
-    "the same without the clean batch": Way((*MIXING, "generative"), keep_clean=False),
-    "no mixing, averaged": Way(("vanilla",)),
-    "no mixing and the density, averaged": Way(("vanilla", "generative")),
-}
 BASELINES = ("mixup", "no mixing", "generative classifier (gm)")
-
-
-def load(data: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    frame = pd.read_csv(data / "tabular" / f"{name}.csv.gz")
-    return frame.drop(columns="class").to_numpy(float), frame["class"].to_numpy()
 
 
 def suite(data: Path) -> list[str]:
     index = pd.read_csv(data / "index.csv")
     return sorted(index.loc[index.n_rows <= MAX_ROWS, "name"])
-
-
-def run(data: Path, name: str, seed: int, check: bool) -> dict[str, Any]:
-    """Test scores of every way by both scorings."""
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # of densities of small classes
-    X, y = load(data, name)
-    X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
-    schemes = (*MIXING, "generative")
-    candidates = list(
-        dict.fromkeys([c for keep in (False, True) for c in candidate_grid(schemes=schemes, keep_clean=keep)])
-    )
-    x, target, n_classes = torch.from_numpy(X), torch.from_numpy(y), int(y.max()) + 1
-    training = int(np.random.RandomState(seed).randint(2**31))  # as GenLabelClassifierCV draws it
-    cv = cross_validate(x, target, candidates, n_repeats=3, seed=training)
-    trained = [c for c in candidates if c.scheme != "generative"]
-    generative = [c for c in candidates if c.scheme == "generative"]
-    table = Table.of(x, target)
-    networks = train_stacked([table], trained, n_classes, TrainingOptions(), seed=training)
-    rows = table.standardise(torch.from_numpy(X_test))
-    columns = dict(zip(trained, network_log_p(networks, 0, rows).exp().unbind(2), strict=True))
-    columns |= dict(zip(generative, generative_log_p(table, rows, generative, n_classes).exp().unbind(2), strict=True))
-    found: dict[str, Any] = {"set": name, "seed": seed}
-    for title, way in WAYS.items():
-        members = candidate_grid(schemes=way.schemes, backends=way.backends, keep_clean=way.keep_clean)
-        places = [candidates.index(c) for c in members]
-        n_splits = len(cv.accuracy) // 3 * way.n_repeats
-        part = CrossValidation(
-            members, cv.accuracy[:n_splits, places], cv.log_loss[:n_splits, places], cv.n_folds, cv.n_rows
-        )
-        for scoring in SCORINGS:
-            weight = select(part, scoring, way.selection)
-            probability = np.sum([w * columns[c].numpy() for c, w in zip(members, weight.tolist(), strict=True)], 0)
-            found[f"{title}|{scoring}"] = scores(probability, y_test)
-            if check:
-                estimator = GenLabelClassifierCV(**way._asdict(), scoring=scoring, random_state=seed).fit(X, y)
-                np.testing.assert_allclose(estimator.predict_proba(X_test), probability, atol=1e-3)
-    return found
-
-
-def scores(probability: np.ndarray, target: np.ndarray, n_bins: int = 15) -> list[float]:
-    """Accuracy, log-loss and expected calibration error."""
-    hit = probability.argmax(1) == target
-    likelihood = probability[np.arange(len(target)), target].clip(np.finfo(np.float32).eps, 1)
-    confidence = probability.max(1)
-    edges = (confidence * n_bins).astype(int).clip(max=n_bins - 1)
-    gaps = [abs(hit[edges == b].mean() - confidence[edges == b].mean()) * (edges == b).mean() for b in set(edges)]
-    return [float(hit.mean()), float(-np.log(likelihood).mean()), float(sum(gaps))]
 
 
 def records(data: Path, names: list[str], seeds: range, n_jobs: int) -> pd.DataFrame:
@@ -187,11 +97,11 @@ def page(frame: pd.DataFrame, names: list[str]) -> str:
             "| way | " + " | ".join(f"against {b}" for b in BASELINES) + " |",
             "|---" * 4 + "|",
         ]
-        for way in WAYS:
+        for way in (*WAYS, REFERENCE):
             cells = [compare(frame, way, baseline, scoring) if way != baseline else "" for baseline in BASELINES]
             lines.append(f"| {way} | " + " | ".join(cells) + " |")
         lines += ["", "| way | accuracy, % | log-loss, nats | ECE, % |", "|---" * 4 + "|"]
-        lines += [f"| {way} | " + " | ".join(means(frame, way, scoring)) + " |" for way in WAYS]
+        lines += [f"| {way} | " + " | ".join(means(frame, way, scoring)) + " |" for way in (*WAYS, REFERENCE)]
         lines.append("")
     default = "+ the density competes: the default"
     lines += [

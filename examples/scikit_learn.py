@@ -29,7 +29,7 @@ def main() -> None:
     pipeline = make_pipeline(binned, GenLabelClassifier("gm", random_state=0)).fit(train_X, train_y)
     print(f"in a pipeline:      {pipeline.score(test_X, test_y):.3f}")
 
-    # No mixing, mixup, GenLabel and the densities themselves compete; 15 splits of 50 candidates are one program.
+    # No mixing, mixup, GenLabel and the densities themselves compete; all splits and candidates are one program.
     search = GenLabelClassifierCV(random_state=0).fit(train_X, train_y)
     print(f"GenLabelClassifierCV: {search.score(test_X, test_y):.3f}")
     results = pd.DataFrame(search.cv_results_).sort_values("weight", ascending=False)

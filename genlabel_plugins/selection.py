@@ -25,6 +25,7 @@ from genlabel_plugins.table import Table, arrange, count_rows
 __all__ = ["Candidate", "CrossValidation", "candidate_grid", "cross_validate", "select", "stratified_splits"]
 
 MAX_ELEMENTS = 2**25  # logits, or parameters with their gradients and moments, that are held at a time
+HELD_OUT_ROWS, MOST_REPEATS = 3000, 10
 LEAST_WEIGHT = 1e-3  # candidates that weigh less in an average, relative to the best, are left out
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
 SCORINGS = ("accuracy", "neg_log_loss")
@@ -72,6 +73,16 @@ def check_selection(scoring: str, selection: str) -> None:
         raise ValueError(f"scoring must be one of {SCORINGS}, got {scoring!r}")
     if selection not in get_args(Selection):
         raise ValueError(f"selection must be one of {get_args(Selection)}, got {selection!r}")
+
+
+def repeats_for(n_rows: int) -> int:
+    """Repetitions of the folds that hold out 3,000 rows in all, at most 10: few rows leave much to luck.
+
+    Example:
+        >>> [repeats_for(n_rows) for n_rows in (100, 1000, 10_000)]
+        [10, 3, 1]
+    """
+    return max(1, min(MOST_REPEATS, math.ceil(HELD_OUT_ROWS / n_rows)))
 
 
 def stratified_splits(target: NDArray[Any], n_folds: int, n_repeats: int = 1, seed: int = 0) -> list[Split]:

@@ -17,10 +17,11 @@ from genlabel_plugins.selection import (
     Split,
     check_selection,
     cross_validate,
+    repeats_for,
     select,
 )
 from genlabel_plugins.stacked_training import TrainingOptions, train_stacked
-from genlabel_plugins.table import Table
+from genlabel_plugins.table import Table, count_rows
 from genlabel_sklearn.base import NetworkClassifier, Problem
 from genlabel_sklearn.members import Array, GenerativeClassifier, Network
 
@@ -41,7 +42,8 @@ class GenLabelClassifierCV(NetworkClassifier):
         schemes: What competes, the simpler first: `"vanilla"` (no mixing), `"mixup"`, `"genlabel"`, `"generative"`
             (the posterior itself is the classifier), `"logistic"` or `"nearest"` (other labels of mixed rows).
         cv: Number of stratified folds, None for 5, a splitter, or pairs of row indices.
-        n_repeats: Repetitions of the folds, where `cv` is a number or None.
+        n_repeats: Repetitions of the folds, where `cv` is a number or None; `"auto"` takes as many as hold out 3,000
+            rows in all, at most 10.
         scoring: `"accuracy"` or `"neg_log_loss"`.
         selection: `"average"` weighs candidates by how well they score, `"best"` takes the best, of equals the
             simplest, and `"one_standard_error"` the simplest within one standard error of the best.
@@ -93,7 +95,7 @@ class GenLabelClassifierCV(NetworkClassifier):
         learning_rates: tuple[float, ...] = (0.1, 0.01, 0.001, 0.0001),
         schemes: tuple[Scheme, ...] = ("vanilla", "mixup", "genlabel", "generative"),
         cv: Any = 5,
-        n_repeats: int = 3,
+        n_repeats: int | Literal["auto"] = "auto",
         scoring: Literal["accuracy", "neg_log_loss"] = "accuracy",
         selection: Selection = "average",
         keep_clean: bool = True,
@@ -138,6 +140,8 @@ class GenLabelClassifierCV(NetworkClassifier):
         Held-out rows count by `sample_weight`, `(N,)`, too.
         """
         options = self._options(self.mix)
+        if self.n_repeats != "auto" and not (isinstance(self.n_repeats, Integral) and self.n_repeats > 0):
+            raise ValueError(f"n_repeats must be 'auto' or a positive whole number, got {self.n_repeats!r}")
         check_selection(self.scoring, self.selection)
         candidates = candidate_grid(
             schemes=self.schemes,
@@ -147,12 +151,13 @@ class GenLabelClassifierCV(NetworkClassifier):
             keep_clean=bool(self.keep_clean),
         )
         problem = self._problem(X, y, sample_weight)
+        n_rows = len(problem.x) if problem.weight is None else count_rows(problem.weight)
         cv = cross_validate(
             problem.x,
             problem.target,
             candidates,
             n_folds=self._n_folds() or 0,
-            n_repeats=self.n_repeats,
+            n_repeats=repeats_for(n_rows) if self.n_repeats == "auto" else self.n_repeats,
             splits=self._splits(problem),
             weight=problem.weight,
             class_weight=problem.class_weight,

@@ -173,6 +173,10 @@ def test_all_kinds_of_folds():
             if name.endswith(("_score", "weight")):
                 assert np.array_equal(column, b.cv_results_[name]), name
     assert classifier(cv=KFold(3, shuffle=True)).fit(X, y).n_splits_ == 3
+    assert classifier(cv=2, n_repeats="auto", max_epochs=1).fit(X, y).n_splits_ == 2 * 10  # of 150 rows
+    assert classifier(cv=None, max_epochs=1).fit(X, y, sample_weight=np.full(150, 7)).n_splits_ == 5
+    thousand = classifier(cv=2, n_repeats="auto", max_epochs=1).fit(X, y, sample_weight=np.full(150, 7))
+    assert thousand.n_splits_ == 2 * 3
 
 
 def test_the_order_of_rows_and_how_repetitions_are_written_do_not_matter():
@@ -250,7 +254,7 @@ def test_a_bar_shows_progress(capsys):
         ({"learning_rates": (0,)}, "learning_rate must be a positive number, got 0"),
         ({"cv": 1}, "2 folds .* got 1"),
         ({"cv": "five"}, "cv"),
-        ({"n_repeats": 0}, "repetitions"),
+        ({"n_repeats": 0}, "n_repeats must be .*auto.*got 0"),
         ({"mix": None}, "mix must be one of .*'mixup'.*got None"),
         ({"head": "svm"}, "head must be one of .*'mlp'.*got 'svm'"),
     ],
