@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -64,7 +65,7 @@ def diagnose_file(
     backend: Annotated[
         str | None, typer.Option("--backends", help="Backends to score, separated by commas; by default all.")
     ] = None,
-    time_limit: Annotated[float, typer.Option(help="Seconds after which what is optional is left out.")] = 45.0,
+    time_limit: Annotated[float, typer.Option(min=0, help="Seconds after which what is optional is left out.")] = 45.0,
     max_rows: Annotated[int, typer.Option(min=50, help="Rows to use; of more, a stratified sample.")] = 5000,
     encoding: Annotated[
         str | None, typer.Option(help="Of a text file; by default UTF-8, and Latin-1 where that fails.")
@@ -83,7 +84,8 @@ def diagnose_file(
     try:
         if out is not None:
             _check_out(out, file)
-        with Watch(errors) as watch:
+        with Watch(errors) as watch, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the report holds what backends warn of
             watch.say("reading the table")
             table = load_table(file, target, encoding=encoding, max_rows=max_rows, seed=seed)
             watch.say("starting")

@@ -53,8 +53,13 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis, out: Path | None) -> 
 def _table(*columns: str) -> Table:
     table = Table(box=None, pad_edge=False)
     for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right", header_style="dim")
+        table.add_column(column, justify="left" if place == 0 else "right", header_style="dim", overflow="fold")
     return table
+
+
+def _name(text: str) -> Text:
+    """A name from the file, without what would steer the terminal."""
+    return Text("".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text))
 
 
 def _show_classes(console: Console, diagnosis: Diagnosis) -> None:
@@ -62,7 +67,7 @@ def _show_classes(console: Console, diagnosis: Diagnosis) -> None:
     console.print(Text("\nClasses", "bold"))
     table = _table("class", "rows", "share")
     for row in wording.class_words(labelled, [""] * len(labelled.class_names))["rows"]:
-        table.add_row(Text(row["name"]), row["count"], row["share"])
+        table.add_row(_name(row["name"]), row["count"], row["share"])
     console.print(table)
 
 
@@ -73,7 +78,7 @@ def _show_intrusion(console: Console, diagnosis: Diagnosis) -> None:
     console.print(Text("\nIntrusion per pair of classes, the worst first", "bold"))
     table = _table("mixed", "with", "intrude", "of")
     for pair in words["pairs"]:
-        table.add_row(Text(pair["first"]), Text(pair["second"]), pair["rate"], pair["n_mixed"])
+        table.add_row(_name(pair["first"]), _name(pair["second"]), pair["rate"], pair["n_mixed"])
     console.print(table, Text(words["sentence"]), sep="\n")
 
 

@@ -53,7 +53,7 @@ def to_json(diagnosis: Diagnosis) -> str:
         },
         "comparison": None if diagnosis.comparison is None else _comparison(diagnosis.comparison),
     }
-    return json.dumps(_finite(known), indent=2, ensure_ascii=False)
+    return json.dumps(_finite(known), indent=2)
 
 
 def _comparison(comparison: Comparison) -> dict[str, Any]:

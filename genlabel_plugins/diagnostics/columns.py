@@ -20,16 +20,20 @@ Numbers = NDArray[np.float64]
 MAX_LEVELS = 20
 MAX_MISSING = 0.5
 MIN_NUMERIC = 0.9  # of the values of a text column, from which on the others are missing numbers
+MODERATE = 1e15
 LISTED = 6
 
-DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}\b"
+DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?!\d)"
+QUANTITY = r"[^\w\s]{0,2}\s?\d[\d.,' \u00a0\u202f]*\s?[^\d\s]{0,6}$"  # 12.5 kg, $5, 1,234
 
 CONSTANT = "Left out because constant"
 SPARSE = "Left out because more than half of the values are missing"
 DATES = "Left out because of dates or times: make numbers of them that mean something"
+QUANTITIES = "Left out because of numbers with units or with marks between their digits: write plain numbers"
 MANY_LEVELS = f"Left out because of text with more than {MAX_LEVELS} different values"
 INDICATORS = "Text turned into one column per value, 1 or 0"
 INFINITE = "Infinite values count as missing"
+EXTREME = "Divided by the largest value, since 32 bits cannot hold numbers so large or so small"
 
 
 class Encoded(NamedTuple):
@@ -40,14 +44,12 @@ class Encoded(NamedTuple):
         names: Name of each column of `x`.
         cardinality: Width of each block.
         notes: What was done, a sentence each.
-        left_out: Columns that are not in `x`.
     """
 
     x: Numbers
     names: list[str]
     cardinality: list[int]
     notes: list[str]
-    left_out: list[str]
 
 
 def row_counters(frame: pd.DataFrame) -> list[str]:
@@ -95,8 +97,7 @@ def encode_columns(frame: pd.DataFrame) -> Encoded:
         names += [f"{name}={value}" for value in values]
         cardinality.append(len(values))
     notes = [_note(what, which) for what, which in said.items() if which]
-    left_out = [name for what in (CONSTANT, SPARSE, DATES, MANY_LEVELS) for name in said[what]]
-    return Encoded(np.hstack([x, *indicators]), names, cardinality, notes, left_out)
+    return Encoded(np.hstack([x, *indicators]), names, cardinality, notes)
 
 
 def _encode_text(
@@ -131,6 +132,8 @@ def _encode_text(
             odd = words[parsed.isna()].iloc[0]
             said[f"Words among numbers, such as {odd!r}, count as missing"].append(name)
         numbers[name] = parsed.reindex(column.index).to_numpy(dtype="float64")
+    elif words.nunique() > MAX_LEVELS and words.str.match(QUANTITY).mean() >= MIN_NUMERIC:
+        said[QUANTITIES].append(name)
     elif words.nunique() > MAX_LEVELS:
         said[MANY_LEVELS].append(name)
     else:
@@ -151,6 +154,10 @@ def _complete(numbers: dict[str, Numbers], n_rows: int, said: dict[str, list[str
     sparse = missing.mean(0) > MAX_MISSING
     said[SPARSE] += list(names[sparse])
     names, x, missing = names[~sparse], x[:, ~sparse], missing[:, ~sparse]
+    largest = np.nanmax(np.abs(x), 0, initial=0)
+    extreme = (largest > MODERATE) | ((largest < 1 / MODERATE) & (largest > 0))
+    said[EXTREME] += list(names[extreme])
+    x = x / np.where(extreme, largest, 1)
     x = np.where(missing, np.nanmedian(x, 0), x)
     constant = np.ptp(x, 0) == 0
     said[CONSTANT] += list(names[constant])

@@ -95,7 +95,7 @@ def diagnose(
         What is known in the end.
 
     Raises:
-        ValueError: If a backend is not registered.
+        ValueError: If a backend is not registered, none is named, or `time_limit` is negative.
 
     Example:
         >>> x = torch.cat([torch.randn(30, 2), torch.randn(30, 2) + 9])
@@ -103,6 +103,8 @@ def diagnose(
         >>> diagnosis.fits["gm"].accuracy, diagnosis.recommendation.verdict
         (1.0, 'Do not mix')
     """
+    if not time_limit >= 0:
+        raise ValueError(f"time_limit must be seconds from 0, got {time_limit}")
     begin = time.perf_counter()
     steps = plan(backends, seed)
     diagnosis = Diagnosis(table)
@@ -136,7 +138,7 @@ def plan(backends: Sequence[str] | None = None, seed: int = 0) -> list[Step]:
     """Steps of a diagnosis in their order.
 
     Raises:
-        ValueError: If a backend is not registered.
+        ValueError: If a backend is not registered, or none is named.
 
     Example:
         >>> [step.title for step in plan(["gm"])][:3]
@@ -144,6 +146,8 @@ def plan(backends: Sequence[str] | None = None, seed: int = 0) -> list[Step]:
     """
     known = list_backends()
     names = list(dict.fromkeys(known if backends is None else backends))
+    if not names:
+        raise ValueError(f"backends must name at least one of {known}")
     for name in names:
         if name not in known:
             raise ValueError(f"backend must be one of {known}, got {name!r}")

@@ -29,8 +29,7 @@ class LabelledTable:
         target_name: What the classes are called together.
         n_rows_read: Rows before any were left out; by default N.
         treatments: What was done to the rows and columns, a sentence each.
-        left_out: Columns of the file that are not in `x`.
-        code: How a script reads the file.
+        code: How a script reads the file: by pandas where that gives these rows, else by `load_table`.
 
     Raises:
         TableError: If rows and classes do not fit together, or too few are left.
@@ -50,7 +49,6 @@ class LabelledTable:
     target_name: str = "target"
     n_rows_read: int = 0
     treatments: Sequence[str] = ()
-    left_out: Sequence[str] = ()
     code: str = "pd.read_csv('table.csv')"
 
     def __post_init__(self) -> None:

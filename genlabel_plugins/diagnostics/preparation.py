@@ -40,9 +40,14 @@ def load_table(
     Raises:
         TableError: If no diagnosis can be made of it, saying why in one sentence.
     """
+    target = target.strip()  # as the names of columns are
     file = read_table(path, target=target, encoding=encoding)
     table = prepare_table(file.frame, target, name=Path(path).name, notes=file.notes, max_rows=max_rows, seed=seed)
-    return replace(table, code=file.code)
+    if file.code and not table.treatments:
+        return replace(table, code=file.code)
+    defaults = {"encoding": (encoding, None), "max_rows": (max_rows, 5000), "seed": (seed, 0)}
+    options = "".join(f", {name}={value!r}" for name, (value, default) in defaults.items() if value != default)
+    return replace(table, code=f"load_table({table.name!r}, {target!r}{options})")
 
 
 def prepare_table(
@@ -102,18 +107,17 @@ def prepare_table(
         why = f" ({' '.join(notes)})" if notes else f": the file holds {target!r} only"
         raise TableError(f"no column is left to tell the classes apart{why}")
     encoded, said = reduce_columns(encoded, seed)
-    target_codes = torch.from_numpy(class_codes)[rows]
+    target_codes = class_codes[rows.numpy()]
     return LabelledTable(
         x=torch.from_numpy(encoded.x),
-        target=target_codes,
+        target=torch.from_numpy(target_codes),
         class_names=class_names,
         column_names=encoded.names,
         cardinality=encoded.cardinality,
         name=name,
         target_name=target,
         n_rows_read=n_rows_read,
-        treatments=tuple(notes + said + _repetitions(encoded.x)),
-        left_out=tuple(counters + encoded.left_out),
+        treatments=tuple(notes + said + _repetitions(encoded.x, target_codes)),
     )
 
 
@@ -137,7 +141,7 @@ def reduce_columns(encoded: Encoded, seed: int = 0) -> tuple[Encoded, list[str]]
         "at the classes."
     )
     names = [f"component {d + 1}" for d in range(n_components)]
-    return Encoded(reduced, names, [], encoded.notes, encoded.left_out), [note]
+    return Encoded(reduced, names, [], encoded.notes), [note]
 
 
 def _numeric_order(codes: np.ndarray, class_names: list[str]) -> tuple[np.ndarray, list[str]]:
@@ -149,12 +153,24 @@ def _numeric_order(codes: np.ndarray, class_names: list[str]) -> tuple[np.ndarra
     return np.argsort(order)[codes].astype("int64"), [class_names[c] for c in order]
 
 
-def _repetitions(x: np.ndarray) -> list[str]:
-    """A sentence on rows that occur more than once, if there are many."""
-    n_repeated = len(x) - len(np.unique(x, axis=0))
+def _repetitions(x: np.ndarray, target: np.ndarray) -> list[str]:
+    """Sentences on rows that occur more than once, if there are many."""
+    _, place = np.unique(x, axis=0, return_inverse=True)
+    place = place.ravel()  # numpy 2.0 gives it the shape of a column
+    n_repeated = len(x) - int(place.max()) - 1
     if n_repeated < 0.01 * len(x):
         return []
-    return [
+    first, last = (np.full(place.max() + 1, start) for start in (target.max(), 0))
+    np.minimum.at(first, place, target)
+    np.maximum.at(last, place, target)
+    n_torn = int((first != last)[place].sum())
+    notes = [
         f"Repeated elsewhere in the table: {count(n_repeated, 'row')}. Nearest neighbours and kernels recognise them, "
         "and look better than they are."
     ]
+    if n_torn >= 0.01 * len(x):
+        notes.append(
+            f"The same as a row of another class: {count(n_torn, 'row')}. Which of the two is the nearest is left to "
+            "chance, and so is part of the intrusion."
+        )
+    return notes

@@ -6,6 +6,7 @@ import codecs
 import csv
 import gzip
 import io
+import re
 import warnings
 import zlib
 from collections import Counter
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 GZIP, PARQUET, ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+NO_CLASS = ("", "?", "NaN", "nan", "-nan", "#N/A", "<NA>")  # other words of MISSING may name a class
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "-nan", "NULL", "null", "None", "<NA>")
+SPARSE_ARFF = re.compile(r"^[ \t]*@data[ \t\r]*\n([ \t\r]*(%.*)?\n)*[ \t]*\{", re.IGNORECASE | re.MULTILINE)
+THOUSANDS = r"-?[1-9]\d{0,2},\d{3}$"
 
 
 class FileTable(NamedTuple):
@@ -30,7 +34,7 @@ class FileTable(NamedTuple):
     Attributes:
         frame: The table.
         notes: What was done to read it, a sentence each.
-        code: How a script reads it.
+        code: How a script reads it by pandas alone; empty where that gives another table.
     """
 
     frame: pd.DataFrame
@@ -62,14 +66,19 @@ def read_table(path: str | Path, *, target: str | None = None, encoding: str | N
         raise TableError(f"{path.name} is not a Parquet file: it does not begin with PAR1")
     else:
         table = _read_csv(path, target, encoding)
-    frame = table.frame
+    frame, notes = table.frame, list(table.notes)
+    index = [str(name) for name in frame.index.names if name is not None]
+    if index:
+        frame = frame.reset_index(allow_duplicates=True)
+        notes.append(f"Taken from the index: {', '.join(map(repr, index))}.")
     if frame.empty:
         raise TableError(
             f"{path.name} has {len(frame)} rows and {frame.shape[1]} columns: there is nothing to diagnose"
         )
-    names, renamed = distinct_names([str(name) for name in frame.columns])
+    names, renamed = distinct_names([str(name).strip() for name in frame.columns])
+    code = table.code if names == list(frame.columns) else ""
     frame.columns = pandas().Index(names)
-    return FileTable(frame, table.notes + renamed, table.code)
+    return FileTable(frame, notes + renamed, code)
 
 
 def distinct_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -125,6 +134,8 @@ def _read_parquet(path: Path) -> FileTable:
         raise TableError("reading Parquet needs pyarrow: pip install 'genlabel-plugins[cli]'") from error
     except Exception as error:  # pyarrow has its own kinds
         raise TableError(f"{path.name} is not readable as Parquet: {_brief(error)}") from error
+    for name in frame.select_dtypes(object).columns.unique():
+        frame[name] = frame[name].map(_as_text)
     return FileTable(frame, [], f"pd.read_parquet({path.name!r})")
 
 
@@ -133,20 +144,25 @@ def _read_arff(path: Path, encoding: str | None) -> FileTable:
 
     with _sentences(path), _open(path, "rb") as file:
         text = _decode(file.read(), encoding)
+    if SPARSE_ARFF.search(text):
+        raise TableError(f"{path.name} is a sparse ARFF file, which is not supported: save the table as CSV")
     try:
-        rows, _ = arff.loadarff(io.StringIO(text))
+        rows, _ = arff.loadarff(io.StringIO(text.encode("ascii", "xmlcharrefreplace").decode()))
     except NotImplementedError as error:
         raise TableError(
             f"{path.name} has attributes of a kind that is not supported ({_brief(error)}): only numeric, nominal "
             "and date ones are; save the table as CSV"
         ) from error
-    except Exception as error:  # scipy raises whatever its parser trips over, StopIteration too
+    except StopIteration as error:
+        raise TableError(f"{path.name} is not readable as ARFF: it has no @data") from error
+    except Exception as error:  # scipy raises whatever its parser trips over
         raise TableError(f"{path.name} is not readable as ARFF: {_brief(error)}") from error
     frame: pd.DataFrame = pandas().DataFrame(rows)
+    frame.columns = frame.columns.map(_with_letters)
     for name in frame.select_dtypes(object):
-        words = frame[name].str.decode("utf-8").str.strip("'\"")
+        words = frame[name].str.decode("ascii").str.strip("'\"").map(_with_letters)
         frame[name] = words.mask(words == "?")
-    return FileTable(frame, [], f"pd.DataFrame(scipy.io.arff.loadarff({path.name!r})[0])")
+    return FileTable(frame, [], "")
 
 
 def _read_csv(path: Path, target: str | None, encoding: str | None) -> FileTable:
@@ -154,7 +170,9 @@ def _read_csv(path: Path, target: str | None, encoding: str | None) -> FileTable
         start = file.read(65_536)
     if not start:
         raise TableError(f"{path.name} is empty")
-    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    if start.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):  # begins as UTF-16 does
+        encoding = encoding or "utf-32"
+    elif start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = encoding or "utf-16"
     elif b"\0" in start:
         raise TableError(f"{path.name} is not a text file: it must be CSV, Parquet or ARFF")
@@ -169,7 +187,7 @@ def _read_csv(path: Path, target: str | None, encoding: str | None) -> FileTable
                 ) from error
         table = _parse(path, target, "latin-1")
     note = "The file is not UTF-8 and was read as Latin-1: letters with accents in names may look wrong (--encoding)."
-    return FileTable(table.frame, [*table.notes, note], table.code)
+    return FileTable(table.frame, [*table.notes, note], "")
 
 
 def _parse(path: Path, target: str | None, encoding: str) -> FileTable:
@@ -191,7 +209,7 @@ def _parse(path: Path, target: str | None, encoding: str) -> FileTable:
         "encoding": encoding,
         "compression": "gzip" if _is_gzip(path) else None,
         "keep_default_na": False,
-        "na_values": {name: [""] if name == target else list(MISSING) for name in names},
+        "na_values": {name: list(NO_CLASS if name == target else MISSING) for name in names},
         "skipinitialspace": True,
         "low_memory": False,
     }
@@ -199,14 +217,14 @@ def _parse(path: Path, target: str | None, encoding: str) -> FileTable:
     with warnings.catch_warnings():
         warnings.simplefilter("error", pandas_.errors.ParserWarning)  # columns that would be cut off
         frame: pd.DataFrame = pandas_.read_csv(path, **options)
-        if separator == ";":
+        if separator != ",":
             commas = pandas_.read_csv(path, decimal=",", **options)
-            if commas.select_dtypes(object).shape[1] < frame.select_dtypes(object).shape[1]:
-                frame, options["decimal"] = commas, ","
+            gained = frame.select_dtypes(object).columns.difference(commas.select_dtypes(object).columns)
+            if not all(frame[name].dropna().str.match(THOUSANDS).all() for name in gained):
+                frame = commas
                 notes.append("Numbers are written with a decimal comma.")
-    unusual = {"sep": separator != ",", "encoding": encoding != "utf-8-sig", "decimal": "decimal" in options}
-    words = "".join(f", {name}={options[name]!r}" for name, is_needed in unusual.items() if is_needed)
-    return FileTable(frame, notes, f"pd.read_csv({path.name!r}, na_values='?'{words})")
+    is_plain = names == header and separator == "," and encoding == "utf-8-sig"
+    return FileTable(frame, notes, f"pd.read_csv({path.name!r})" if is_plain else "")
 
 
 @contextmanager
@@ -223,7 +241,24 @@ def _sentences(path: Path) -> Iterator[None]:
     except OSError as error:
         raise TableError(f"{path.name} cannot be read: {_brief(error)}") from error
     except (ValueError, csv.Error, Warning) as error:  # parser errors of pandas are ValueErrors
+        if isinstance(error, Warning) or "Expected" in str(error):
+            where = re.search(r"in line (\d+)", str(error))
+            which = f"line {where[1]}" if where else "a line"
+            raise TableError(
+                f"{path.name} is not readable as CSV: {which} has more values than the first line, which must name the "
+                "columns"
+            ) from error
         raise TableError(f"{path.name} is not readable as CSV: {_brief(error)}") from error
+
+
+def _as_text(value: Any) -> Any:
+    """Bytes as text, and anything else as it is."""
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
+
+
+def _with_letters(text: str) -> str:
+    """Undo the numbers that stand for letters beyond ASCII, which scipy does not read."""
+    return re.sub(r"&#(\d+);", lambda found: chr(int(found[1])), text)
 
 
 def _decode(raw: bytes, encoding: str | None) -> str:

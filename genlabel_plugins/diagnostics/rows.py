@@ -24,15 +24,18 @@ def class_labels(frame: pd.DataFrame, target: str) -> tuple[pd.Series[str], list
     Raises:
         TableError: If there is no such column, or it holds measurements or names instead of classes.
     """
-    labels = _target_column(frame, target)
     pd = pandas()
+    labels = _target_column(frame, target)
+    if isinstance(labels.dtype, pd.CategoricalDtype):
+        labels = labels.astype(object)  # a category without rows is no class
     known = labels.dropna()
     if pd.api.types.is_datetime64_any_dtype(known):
         raise TableError(f"the target column {target!r} holds dates: it must hold classes")
     if known.map(lambda value: isinstance(value, list | dict | set | np.ndarray)).any():
         raise TableError(f"the target column {target!r} holds lists: it must hold one class per row")
     numbers = pd.to_numeric(known[~known.astype(str).str.strip().isin(MISSING)], errors="coerce")
-    if known.dtype != bool and len(numbers) and not numbers.isna().any():
+    is_flag = known.map(pd.api.types.is_bool).all()
+    if not is_flag and len(numbers) and np.isfinite(numbers.to_numpy(dtype="float64", na_value=np.nan)).all():
         labels = pd.to_numeric(labels, errors="coerce")  # words for missing values among numbers
         _check_numbers(numbers, target)
         whole = bool((numbers == numbers.round()).all())
@@ -49,6 +52,9 @@ def class_labels(frame: pd.DataFrame, target: str) -> tuple[pd.Series[str], list
     if n_missing == len(names):
         raise TableError(f"the target column {target!r} is empty")
     notes = [f"{count(n_missing, 'row')} without a value of {target!r} left out."] if n_missing else []
+    odd = sorted(set(names.dropna()) & set(MISSING))
+    if odd:
+        notes.append(f"Taken for a class of {target!r}, though it may stand for none: {', '.join(map(repr, odd))}.")
     return names, notes
 
 

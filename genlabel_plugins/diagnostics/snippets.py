@@ -7,8 +7,6 @@ from typing import NamedTuple
 from genlabel_plugins.diagnostics.labelled_table import LabelledTable
 from genlabel_plugins.diagnostics.recommendation import Recommendation
 
-MAX_NAMED = 20
-
 
 class Snippet(NamedTuple):
     """A script and what it is for."""
@@ -18,7 +16,7 @@ class Snippet(NamedTuple):
 
 
 def snippets(table: LabelledTable, recommendation: Recommendation) -> list[Snippet]:
-    """Complete scripts that read the file and train as recommended.
+    """Complete scripts that read the file, treat it as it was treated here, and train as recommended.
 
     Example:
         >>> import torch
@@ -35,16 +33,18 @@ def snippets(table: LabelledTable, recommendation: Recommendation) -> list[Snipp
     ]
 
 
-def _reading(table: LabelledTable, *, has_indicators: bool = True) -> str:
-    """Lines that read the file."""
-    gone = [table.target_name, *(table.left_out if len(table.left_out) <= MAX_NAMED else [])]
-    features = f"table.drop(columns={gone!r})"
-    if has_indicators:
-        features = f"pd.get_dummies({features}, dtype=float)"
-    needed = "import scipy.io.arff\n\n" if "scipy.io.arff" in table.code else ""
-    return f"""{needed}table = {table.code}.dropna()
+def _reading(table: LabelledTable) -> str:
+    """Lines that read the file, and treat it as the diagnosis did."""
+    if table.code.startswith("load_table"):
+        return f"""from genlabel_plugins.diagnostics import load_table
+
+table = {table.code}  # treated as in the diagnosis
+classes = pd.Series(table.class_names)[table.target.numpy()].to_numpy()
+features = pd.DataFrame(table.x.numpy(), columns=table.column_names)
+"""
+    return f"""table = {table.code}
 classes = table[{table.target_name!r}].astype(str)
-features = {features}
+features = table.drop(columns={table.target_name!r})
 """
 
 
@@ -78,7 +78,7 @@ from pytorch_tabular import TabularModel
 from pytorch_tabular.config import DataConfig, OptimizerConfig
 from pytorch_tabular.models import CategoryEmbeddingModelConfig
 
-{_reading(table, has_indicators=False)}
+{_reading(table)}
 numbers = list(features.select_dtypes("number"))
 words = [name for name in features if name not in numbers]
 model = TabularModel(
@@ -112,7 +112,7 @@ import torch
 {imports}from torch.nn.functional import cross_entropy
 
 {_reading(table)}
-target = torch.tensor(classes.astype("category").cat.codes.to_numpy("int64"))
+target = torch.tensor(pd.Categorical(classes).codes.astype("int64"))
 x = torch.tensor(features.to_numpy("float32"))
 x = (x - x.mean(0)) / x.std(0).clamp(min=1e-6)
 n_classes = int(target.max()) + 1

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from genlabel_plugins.cli.app import app
-from genlabel_plugins.diagnostics import TableError, load_table, prepare_table
+from genlabel_plugins.diagnostics import TableError, diagnose, load_table, prepare_table
 
 RUNNER = CliRunner()
 
@@ -44,7 +44,10 @@ REFUSED = {
     "header alone": ("a,b,kind\n", "kind", "nothing to diagnose"),
     "blank lines": ("\n\n\n", "kind", "no line of text"),
     "empty": ("", "kind", "is empty"),
-    "too many values in a row": ("a,kind\n1,x\n1,2,3,x\n", "kind", "not readable as CSV"),
+    "too many values in a row": ("a,kind\n1,x\n1,2,3,x\n", "kind", "line 3 has more values"),
+    "too many values in every row": ("a,kind\n" + "1,2,x\n" * 9, "kind", "a line has more values"),
+    "a title above the names": ("My table\n\n" + rows(), "kind", "more values than the first line"),
+    "one infinite class": (rows(target=lambda i: ["inf", "NaN"][i % 2]), "kind", "holds one class only, 'inf'"),
     "target twice": (rows(columns="a,kind"), "kind", "stands above more than one column"),
 }
 
@@ -82,6 +85,7 @@ def test_a_file_that_cannot_be_read_costs_one_sentence(tmp_path, raw, said):
     ("body", "said"),
     [
         ("@relation r\n@attribute a string\n@attribute kind {x,y}\n@data\n'q',x\n", "String attributes"),
+        ("@relation r\n@attribute a real\n@attribute kind {x,y}\n@data\n% none\n{0 1.5, 1 x}\n", "sparse ARFF"),
         ("nonsense", ""),
     ],
 )
@@ -108,6 +112,10 @@ def test_a_wrong_place_for_the_report_is_refused_before_the_work(tmp_path):
 
 def test_unknown_backends_and_encodings_are_named(tmp_path):
     table = write(tmp_path / "table.csv", rows())
+    assert "must name at least one of" in run(table, "--target", "kind", "--backends", ",").stderr
+    assert run(table, "--target", "kind", "--time-limit", "nan").exit_code == 2
+    with pytest.raises(ValueError, match="must be seconds from 0, got -1"):
+        diagnose(load_table(table, "kind"), time_limit=-1)
     assert "got 'gmm'" in run(table, "--target", "kind", "--backends", "gmm").stderr
     assert "no encoding of that name" in run(table, "--target", "kind", "--encoding", "klingon").stderr
     assert (
@@ -129,19 +137,28 @@ def test_a_file_that_is_not_utf8_is_read_as_latin1_and_said(tmp_path):
     assert "Latin-1" in notes
 
 
-@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
 def test_byte_order_marks_are_read(tmp_path, encoding):
     table, _ = said(write(tmp_path / "t.csv", rows(), encoding))
     assert table.column_names == ("a", "b")
 
 
-def test_semicolons_and_decimal_commas_are_read_and_said(tmp_path):
-    table, notes = said(write(tmp_path / "t.csv", rows().replace(",", ";").replace(".", ",")))
+@pytest.mark.parametrize(("mark", "called"), [(";", "semicolons"), ("\t", "tabs")])
+def test_other_marks_and_decimal_commas_are_read_and_said(tmp_path, mark, called):
+    table, notes = said(write(tmp_path / "t.csv", rows().replace(",", mark).replace(".", ",")))
     plain, _ = said(write(tmp_path / "p.csv", rows()))
     np.testing.assert_array_equal(table.x, plain.x)
-    assert "semicolons" in notes
+    assert called in notes
     assert "decimal comma" in notes
-    assert "decimal=','" in table.code
+    assert table.code == "load_table('t.csv', 'kind')"
+    assert plain.code == "pd.read_csv('p.csv')"
+
+
+def test_commas_between_thousands_are_not_decimal(tmp_path):
+    lines = [f"{i * i % 7}\t{1000 + i:,}\t{i % 2}" for i in range(40)]
+    table, notes = said(write(tmp_path / "t.tsv", "\n".join(["a\tb\tkind", *lines])))
+    assert table.column_names == ("a",)
+    assert "marks between their digits: write plain numbers: 'b'" in notes
 
 
 def frame(n=60, **columns):
@@ -162,12 +179,18 @@ MENDED = {
     "constant": ({"c": np.ones(60)}, "because constant: 'c'", 1),
     "constant text": ({"c": ["same"] * 60}, "because constant: 'c'", 1),
     "dates": ({"d": pd.date_range("2020-01-01", periods=60)}, "because of dates or times", 1),
+    "units": ({"u": [f"{i / 7:.2f} kg" for i in N]}, "numbers with units", 1),
+    "thousands": ({"u": [f"{i * i + 1000:,}" for i in N]}, "marks between their digits", 1),
+    "times as text": ({"d": pd.date_range("2020", periods=60).strftime("%Y-%m-%dT%H:%MZ")}, "because of dates", 1),
+    "huge": ({"h": N**1.5 * 1e300}, "Divided by the largest value", 2),
+    "tiny": ({"h": N**1.5 * 1e-300}, "Divided by the largest value", 2),
     "dates as text": ({"d": pd.date_range("2020-01-01", periods=60).astype(str)}, "because of dates or times", 1),
     "durations": ({"d": pd.to_timedelta(N, "h")}, "because of dates or times", 1),
     "words among numbers": ({"w": np.where(N % 20 == 0, "unknown", (N**1.5).astype(str))}, "such as 'unknown'", 2),
     "an index": ({"unnamed": N}, "counts the rows", 1),
     "lists": ({"t": [[i] for i in N]}, "more than 20 different values", 1),
     "repeated rows": ({"a": N % 5}, "Repeated elsewhere in the table: 55 rows", 1),
+    "torn rows": ({"a": N % 5}, "The same as a row of another class: 60 rows", 1),
 }
 
 
@@ -197,12 +220,47 @@ def test_rows_without_a_class_are_left_out_and_words_for_it_may_name_one(tmp_pat
     table, notes = said(write(tmp_path / "t.csv", text))
     assert table.class_names == ("None", "apnea")
     assert "13 rows without a value of 'kind' left out" in notes
+    assert "though it may stand for none: 'None'" in notes
+    table, notes = said(write(tmp_path / "t.csv", rows(40, target=lambda i: ["x", "y", "?"][i % 3])))
+    assert table.class_names == ("x", "y")
+
+
+def test_spaces_around_a_name_do_not_matter(tmp_path):
+    table, _ = said(write(tmp_path / "t.csv", rows(header=" kind ")), target="kind ")
+    assert table.column_names == ("a", "b")
+    assert table.code == "load_table('t.csv', 'kind')"  # pandas would keep the spaces
+
+
+def test_bytes_of_parquet_are_text(tmp_path):
+    frame(t=[b"u", b"\xff"] * 30).to_parquet(tmp_path / "t.parquet")
+    assert load_table(tmp_path / "t.parquet", "kind").column_names == ("a", "t=\\xff", "t=u")
+
+
+def test_a_named_index_of_parquet_is_a_column(tmp_path):
+    frame().set_index("a").to_parquet(tmp_path / "t.parquet")
+    table, notes = said(tmp_path / "t.parquet")
+    assert table.column_names == ("a",)
+    assert "Taken from the index: 'a'" in notes
+
+
+def test_letters_beyond_ascii_in_arff_are_read(tmp_path):
+    lines = [f"{i % 7},{['größer', 'kleiner'][i % 2]}" for i in range(30)]
+    head = "@relation r\n@attribute länge numeric\n@attribute kind {größer,kleiner}\n@data\n"
+    table, _ = said(write(tmp_path / "t.arff", head + "\n".join(lines)))
+    assert (table.class_names, table.column_names) == (("größer", "kleiner"), ("länge",))
 
 
 def test_repeated_names_are_numbered(tmp_path):
     table, notes = said(write(tmp_path / "t.csv", rows(columns="a,a")))
     assert table.column_names == ("a", "a (2)")
     assert "stands above 2 columns" in notes
+
+
+def test_missing_flags_and_unused_categories_leave_the_names_of_classes_alone():
+    assert prepare_table(frame().assign(kind=[True, False, None] * 20), "kind").class_names == ("False", "True")
+    kind = pd.Categorical(["x", "y"] * 30, categories=["y", "x", "unused"])
+    table = prepare_table(frame().assign(kind=kind), "kind")
+    assert (table.class_names, table.treatments) == (("x", "y"), ())
 
 
 def test_numbers_name_classes_in_their_order():

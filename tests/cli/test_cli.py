@@ -127,6 +127,20 @@ def test_json_holds_the_same_numbers(tmp_path, wine):
     assert known["intrusion"]["overall"] == float(direct.intrusion.overall)
 
 
+def test_a_terminal_gets_what_it_can_show(tmp_path, iris):
+    iris.assign(target=iris["target"].str.replace("s", "\x1b[2J[/]é", n=1)).to_csv(tmp_path / "iris.csv", index=False)
+    command = [sys.executable, "-c", "from genlabel_plugins.cli import main; main()", "diagnose", "iris.csv"]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii", "COLUMNS": "40", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "--target", "target", *QUICK], capture_output=True, check=False, env=environment, cwd=tmp_path
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    text = done.stdout.decode("ascii")
+    assert "\x1b" not in text
+    assert "?[2J[/]?etosa" in text
+    assert "mislea?" not in text  # narrow columns are folded, not cut
+
+
 def test_names_from_the_file_are_text_and_never_markup(moons):
     table = prepare_table(moons, "moon", name="<script>alert(1)</script>.csv")
     page = Report().render(diagnose(table, backends=["gm"], time_limit=0))
@@ -157,7 +171,8 @@ def test_text_columns_are_scored_by_the_density_of_mixed_types(wine):
 @pytest.mark.parametrize("module", ["typer", "rich"])
 def test_a_missing_extra_costs_one_sentence(monkeypatch, module):
     monkeypatch.setitem(sys.modules, module, None)
-    for name in [name for name in sys.modules if name.startswith("genlabel_plugins.cli.")]:
+    loaded = [name for name in sys.modules if name.startswith(("genlabel_plugins.cli.", f"{module}."))]
+    for name in loaded:
         if name != "genlabel_plugins.cli.main":
             monkeypatch.delitem(sys.modules, name)
     with pytest.raises(SystemExit) as stop:
