@@ -105,6 +105,24 @@ def run(data: Path, name: str, seed: int, check: bool) -> dict[str, Any]:
     return found
 
 
+def run_fixed(data: Path, name: str, seed: int) -> list[tuple[str, bool, float, float]]:
+    """Test accuracy and log-loss of every scheme and gamma at one learning rate, without any choice."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    X, y = load(data, name)
+    X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
+    grids = [candidate_grid(schemes=MIXING, learning_rates=(0.1,), keep_clean=keep) for keep in (False, True)]
+    candidates = list(dict.fromkeys([candidate for grid in grids for candidate in grid]))
+    table, n_classes = Table.of(torch.from_numpy(X), torch.from_numpy(y)), int(y.max()) + 1
+    networks = train_stacked([table], candidates, n_classes, TrainingOptions(), seed=seed)
+    probability = network_log_p(networks, 0, table.standardise(torch.from_numpy(X_test))).exp().numpy()
+    found = []
+    for m, candidate in enumerate(candidates):
+        way = candidate.scheme if candidate.backend is None else f"{candidate.backend}, gamma {candidate.gamma:g}"
+        found.append((way, candidate.keep_clean, *scores(probability[:, :, m], y_test)[:2]))
+    return found
+
+
 def scores(probability: np.ndarray, target: np.ndarray, n_bins: int = 15) -> list[float]:
     """Accuracy, log-loss and expected calibration error."""
     hit = probability.argmax(1) == target

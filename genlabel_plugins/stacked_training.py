@@ -137,11 +137,10 @@ class _Step:
         with torch.no_grad():
             weight = batch.weight.unflatten(1, (len(self.shares), -1))[..., None] * self.shares[:, None]
             weight = weight.flatten(1, 2)[:, :, None]  # (F, R, 1, M)
-            p = z.softmax(2)
-            gradient = (
-                torch.addmm(p.flatten(0, 2), batch.y.flatten(0, 2), self.select, alpha=-1).view_as(z).mul_(weight)
-            )
-            loss = self._loss(z, batch.y, weight) if want_loss else p.new_empty(0)
+            loss = self._loss(z, batch.y, weight) if want_loss else z.new_empty(0)
+            gradient = z.softmax(2)
+            gradient.view(-1, gradient.shape[3]).addmm_(batch.y.flatten(0, 2), self.select, alpha=-1)  # p - y
+            gradient *= weight
         self.optimizer.zero_grad()
         z.backward(gradient)
         with torch.no_grad():
