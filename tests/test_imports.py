@@ -4,9 +4,11 @@ import subprocess
 import sys
 
 HOSTS = ["timm", "pytorch_tabular", "pytorch_lightning", "lightning", "normflows", "zuko", "matplotlib", "safetensors"]
+HOSTS += ["genlabel_sklearn", "typer", "jinja2", "dask"]
 CODE = f"""
 import sys
 import genlabel_plugins as g, genlabel_plugins.testing, genlabel_plugins.per_class, genlabel_plugins.from_classifier
+import genlabel_plugins.selection
 def backends():
     return [name for name in sys.modules if name.startswith("genlabel_plugins.backends.")]
 g.list_backends()
