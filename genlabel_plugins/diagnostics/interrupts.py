@@ -23,6 +23,7 @@ def noted_interrupts() -> Iterator[Interrupts]:
     here whether to go on. Outside the main thread nothing is noted.
 
     Example:
+        >>> earlier = signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
         >>> with noted_interrupts() as interrupts:
         ...     try:
         ...         signal.raise_signal(signal.SIGINT)
@@ -30,6 +31,7 @@ def noted_interrupts() -> Iterator[Interrupts]:
         ...         pass
         >>> interrupts.arrived
         True
+        >>> _ = signal.signal(signal.SIGINT, earlier)
     """
     interrupts = Interrupts()
     earlier = signal.getsignal(signal.SIGINT)
