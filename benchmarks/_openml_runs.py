@@ -15,6 +15,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from genlabel_plugins.candidates import candidate_grid
+from genlabel_plugins.diagnostics.fit import calibration_error, confidence_bins
 from genlabel_plugins.selection import (
     CrossValidation,
     cross_validate,
@@ -78,8 +79,8 @@ def run(data: Path, name: str, seed: int, check: bool) -> dict[str, Any]:
     training = int(np.random.RandomState(seed).randint(2**31))  # as GenLabelClassifierCV draws it
     n_repeats = repeats_for(len(x))
     cv = cross_validate(x, target, candidates, n_repeats=n_repeats, seed=training)
-    trained = [c for c in candidates if c.scheme != "generative"]
-    generative = [c for c in candidates if c.scheme == "generative"]
+    trained = [c for c in candidates if c.is_trained]
+    generative = [c for c in candidates if not c.is_trained]
     table = Table.of(x, target)
     networks = train_stacked([table], trained, n_classes, TrainingOptions(), seed=training)
     rows = table.standardise(torch.from_numpy(X_test))
@@ -123,11 +124,9 @@ def run_fixed(data: Path, name: str, seed: int) -> list[tuple[str, bool, float, 
     return found
 
 
-def scores(probability: np.ndarray, target: np.ndarray, n_bins: int = 15) -> list[float]:
+def scores(probability: np.ndarray, target: np.ndarray) -> list[float]:
     """Accuracy, log-loss and expected calibration error."""
     hit = probability.argmax(1) == target
     likelihood = probability[np.arange(len(target)), target].clip(np.finfo(np.float32).eps, 1)
-    confidence = probability.max(1)
-    edges = (confidence * n_bins).astype(int).clip(max=n_bins - 1)
-    gaps = [abs(hit[edges == b].mean() - confidence[edges == b].mean()) * (edges == b).mean() for b in set(edges)]
-    return [float(hit.mean()), float(-np.log(likelihood).mean()), float(sum(gaps))]
+    bins = confidence_bins(torch.from_numpy(probability.max(1)), torch.from_numpy(hit).double())
+    return [float(hit.mean()), float(-np.log(likelihood).mean()), calibration_error(bins)]

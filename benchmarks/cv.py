@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import sys
 import time
 from collections.abc import Callable
 from statistics import median
 
 import numpy as np
 import torch
-from _timing import peak_bytes, versions
+from _timing import interleave, peak_bytes, ratios, versions
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
@@ -175,15 +176,57 @@ def memory() -> Table:
     return table
 
 
+def one_network(rounds: int) -> Table:
+    """CPU time of one logistic regression without mixing, by skorch and by `GenLabelClassifier`."""
+    try:
+        from skorch import NeuralNetClassifier
+    except ModuleNotFoundError:
+        sys.exit("--skorch compares with skorch: pip install skorch")
+    X, y = load_iris(return_X_y=True)
+    rows = StandardScaler().fit_transform(X).astype(np.float32)
+    by_skorch = NeuralNetClassifier(
+        nn.Linear,
+        module__in_features=X.shape[1],
+        module__out_features=3,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        optimizer__weight_decay=1e-4,
+        lr=0.1,
+        max_epochs=EPOCHS,
+        batch_size=BATCH_SIZE,
+        iterator_train__shuffle=True,
+        train_split=None,
+        callbacks=None,
+        verbose=0,
+    )
+    ways = {
+        "skorch": lambda: by_skorch.fit(rows, y),
+        "GenLabelClassifier": lambda: GenLabelClassifier(mix=None, random_state=0).fit(X, y),
+    }
+    seconds = interleave(ways, rounds=rounds)
+    least, middle, most = ratios(seconds, "skorch", "GenLabelClassifier")
+    table = Table("seconds", *ways, "skorch / GenLabelClassifier", title="100 epochs of logistic regression on iris")
+    table.add_row(
+        "", *(f"{median(each):.3f}" for each in seconds.values()), f"{middle:.1f} ({least:.1f} to {most:.1f})"
+    )
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--sample", type=int, default=8, help="models a round that the slow ways train")
     parser.add_argument("--memory", action="store_true", help="measure memory instead")
+    parser.add_argument("--skorch", action="store_true", help="compare one network with skorch instead")
     args = parser.parse_args()
     torch.set_num_threads(1)
     console = Console(width=120)
-    console.print(memory() if args.memory else speed(args.rounds, args.sample))
+    if args.skorch:
+        console.print(one_network(args.rounds))
+    elif args.memory:
+        console.print(memory())
+    else:
+        console.print(speed(args.rounds, args.sample))
     console.print(versions("torch", "scikit-learn", "scipy", "numpy"))
 
 

@@ -52,13 +52,23 @@ class Candidate:
         if not (isinstance(self.learning_rate, Real) and 0 < self.learning_rate < math.inf):
             raise ValueError(f"learning_rate must be a positive number, got {self.learning_rate!r}")
 
+    @property
+    def is_trained(self) -> bool:
+        """Whether a network is trained; else the posterior itself is the classifier."""
+        return self.scheme != "generative"
+
+    @property
+    def clean_share(self) -> float:
+        """Share of the clean rows in the loss; the mixed ones have the rest."""
+        return 1.0 if self.scheme == "vanilla" else 0.5 * self.keep_clean
+
     def __str__(self) -> str:
         parts = [self.scheme if self.backend is None else f"{self.scheme} {_name(self.backend)}"]
         if self.scheme == "genlabel":
             parts.append(f"gamma {self.gamma:g}")
         if self.keep_clean:
             parts.append("clean batch kept")
-        if self.scheme != "generative":
+        if self.is_trained:
             parts.append(f"learning rate {self.learning_rate:g}")
         return ", ".join(parts)
 

@@ -76,8 +76,8 @@ class MixedBatches:
     ) -> None:
         candidates = list(candidates)
         self.policies = list(dict.fromkeys(map(policy_of, candidates)))
-        self.clean = any(candidate.scheme == "vanilla" or candidate.keep_clean for candidate in candidates)
-        self.mixed = any(candidate.scheme != "vanilla" for candidate in candidates)
+        self.clean = any(candidate.clean_share > 0 for candidate in candidates)
+        self.mixed = any(candidate.clean_share < 1 for candidate in candidates)
         self.table = table
         self.n_classes = n_classes
         share = None if table.share is None else table.share.cpu()

@@ -155,8 +155,8 @@ def cross_validate(
         if not bool((weight[test] > 0).any()):
             raise ValueError(f"split {place} must hold out a row of positive weight, got none of {len(test)} rows")
     scores = torch.zeros(2, len(splits), len(candidates), dtype=torch.float64)
-    trained = [m for m, candidate in enumerate(candidates) if candidate.scheme != "generative"]
-    generative = [m for m, candidate in enumerate(candidates) if candidate.scheme == "generative"]
+    trained = [m for m, candidate in enumerate(candidates) if candidate.is_trained]
+    generative = [m for m, candidate in enumerate(candidates) if not candidate.is_trained]
     at_once = _networks_at_once((x.shape[1], *options.hidden, n_classes), options.batch_size)
     sizes = [count_rows(weight[train]) for train, _ in rows]
     for members in _together(sizes, x.shape[1], options.batch_size, at_once // max(1, len(trained))):
@@ -248,7 +248,7 @@ def _held_out_log_p(
     verbose: bool,
 ) -> Iterator[Tensor]:
     """Log-probabilities of held-out rows by all candidates, `(B, C, M)` for each table."""
-    if candidates[0].scheme == "generative":
+    if not candidates[0].is_trained:
         for table, x in zip(tables, held_out, strict=True):
             yield generative_log_p(table, x, candidates, n_classes, seed)
         return

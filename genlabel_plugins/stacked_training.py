@@ -126,7 +126,7 @@ class _Step:
         self.rates = networks.per_model(rate)
         places = [stream.policies.index(policy_of(candidate)) for candidate in candidates]
         self.select = one_hot(torch.tensor(places, device=device), len(stream.policies), rate).T  # (V, M)
-        clean = [1.0 if candidate.scheme == "vanilla" else 0.5 * candidate.keep_clean for candidate in candidates]
+        clean = [candidate.clean_share for candidate in candidates]
         shares = rate.new_tensor([clean, [1 - share for share in clean]])  # of clean and mixed rows
         self.shares = shares[[part for part, held in enumerate((stream.clean, stream.mixed)) if held]]  # (parts, M)
 

@@ -65,14 +65,23 @@ def hold_out(target: Tensor, fraction: float, generator: torch.Generator) -> tup
         >>> len(train), len(held_out), held_out.item() < 4
         (4, 1, True)
     """
+    shuffled, rank = shuffle_by_class(target, generator)
+    held_out = rank < (torch.bincount(target) * fraction).long()[target[shuffled]]
+    return shuffled[~held_out], shuffled[held_out]
+
+
+def shuffle_by_class(target: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Rows class by class, in random order within a class, and the place of each among those of its class.
+
+    Example:
+        >>> shuffle_by_class(torch.tensor([1, 0, 1]), torch.Generator().manual_seed(0))[1]
+        tensor([0, 0, 1])
+    """
     shuffled = torch.randperm(len(target), generator=generator).to(target.device)
-    shuffled = shuffled[target[shuffled].argsort(stable=True)]  # class by class, random within a class
+    shuffled = shuffled[target[shuffled].argsort(stable=True)]
     count = torch.bincount(target)
     first = count.cumsum(0) - count
-    labels = target[shuffled]
-    rank = torch.arange(len(target), device=target.device) - first[labels]
-    held_out = rank < (count * fraction).long()[labels]
-    return shuffled[~held_out], shuffled[held_out]
+    return shuffled, torch.arange(len(target), device=target.device) - first[target[shuffled]]
 
 
 def minibatches(rows: Tensor, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:

@@ -77,7 +77,7 @@ def diagnose_file(
 
     Ctrl-C stops and keeps what is done. Exit codes: 0 done, 2 the file or an option is no good, 130 interrupted.
     """
-    torch.set_num_threads(threads)  # two threads of small products on two busy cores take ten times as long
+    torch.set_num_threads(threads)  # small products: threads wait for one another
     errors = Console(stderr=True)
     names = None if backend is None else [name.strip() for name in backend.split(",") if name.strip()]
     report = Report()

@@ -30,7 +30,7 @@ def next_repeat(table: LabelledTable, done: Comparison | None, backends: Sequenc
     Returns:
         All repeats.
     """
-    x, target, n_classes = table.standardized(), table.target, len(table.class_names)
+    x, target, n_classes = table.x, table.target, len(table.class_names)
     rows = table.shrunk_to(affordable_rows(x.shape[1], n_classes), seed)
     is_coarse = work(len(rows), x.shape[1], n_classes) > 3 * MAX_WORK
     candidates = _candidates(backends, is_coarse)

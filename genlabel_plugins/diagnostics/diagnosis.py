@@ -15,7 +15,7 @@ from genlabel_plugins.diagnostics.comparison import Comparison
 from genlabel_plugins.diagnostics.cross_validation import next_repeat
 from genlabel_plugins.diagnostics.fit import BackendFit, fit_backend, is_trained
 from genlabel_plugins.diagnostics.interrupts import OutOfTimeError, deadline, noted_interrupts
-from genlabel_plugins.diagnostics.labelled_table import LabelledTable
+from genlabel_plugins.diagnostics.labelled_table import LabelledTable, brief
 from genlabel_plugins.diagnostics.plane import Plane, make_plane
 from genlabel_plugins.diagnostics.recommendation import Recommendation, recommend
 from genlabel_plugins.intrusion import IntrusionRates, intrusion_rates
@@ -121,7 +121,7 @@ def diagnose(
                 except OutOfTimeError:
                     known = {"skipped": {**diagnosis.skipped, step.title: f"not done within {time_limit:g} s"}}
                 except Exception as error:  # a backend may be anybody's
-                    known = {"skipped": {**diagnosis.skipped, step.title: _sentence(error)}}
+                    known = {"skipped": {**diagnosis.skipped, step.title: brief(error)}}
                 if interrupts.arrived:  # and a training swallowed it
                     raise KeyboardInterrupt
                 diagnosis = replace(diagnosis, **known)
@@ -205,8 +205,3 @@ def _in_time(step: Step, diagnosis: Diagnosis, time_left: float) -> dict[str, An
         return step.run(diagnosis)
     with deadline(time_left):
         return step.run(diagnosis)
-
-
-def _sentence(error: Exception) -> str:
-    said = " ".join(str(error).split())
-    return said[:300] if said else type(error).__name__

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
 from sklearn.metrics import log_loss
-from sklearn.model_selection import StratifiedKFold
 from torch import Tensor
 
 from genlabel_plugins.diagnostics.labelled_table import MIN_ROWS_PER_CLASS, LabelledTable
-from genlabel_plugins.generative_model import HOTTEST, best_temperature
+from genlabel_plugins.generative_model import HOTTEST, best_temperature, held_out
 from genlabel_plugins.registry import make_backend
 from genlabel_plugins.relabeler import GenLabel
 
@@ -118,15 +119,11 @@ def fit_backend(name: str, table: LabelledTable, *, seed: int = 0) -> BackendFit
     if trained:
         rows = table.shrunk_to(MAX_TRAINED_ROWS, seed)
         x, target = x[rows], target[rows]
-    folds = StratifiedKFold(MIN_ROWS_PER_CLASS, shuffle=True, random_state=seed)
-    scored: list[tuple[Tensor, Tensor]] = []
+    model = GenLabel(make_backend(name, **params))
+    folds = held_out(model, x, target, MIN_ROWS_PER_CLASS, torch.Generator().manual_seed(seed))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        for train, test in folds.split(target, target):
-            model = GenLabel(make_backend(name, **params)).fit(x[train], target[train])
-            scored.append((model.log_joint(x[test]), target[test]))
-            if trained:
-                break
+        scored = list(islice(folds, 1 if trained else None))
     fit = score(name, scored, seconds=time.perf_counter() - begin)
     notes = dict.fromkeys(str(warning.message) for warning in caught if issubclass(warning.category, UserWarning))
     return BackendFit(**{**vars(fit), "notes": tuple(notes)})
@@ -147,14 +144,14 @@ def score(name: str, scored: list[tuple[Tensor, Tensor]], seconds: float = 0.0) 
     posterior = torch.where(silent, 1 / score.shape[1], score.nan_to_num(nan=-torch.inf).softmax(1))
     confidence, chosen = posterior.max(1)
     hit = (chosen == target).double() * ~silent.squeeze(1)
-    bins = _bins(confidence, hit)
+    bins = confidence_bins(confidence, hit)
     accuracy = float(hit.mean())
     return BackendFit(
         backend=name,
         accuracy=accuracy,
         accuracy_error=(accuracy * (1 - accuracy) / len(hit)) ** 0.5,
         log_loss=float(log_loss(target, posterior, labels=range(score.shape[1]))),
-        calibration_error=sum(b.n_rows * abs(b.confidence - b.accuracy) for b in bins) / len(hit),
+        calibration_error=calibration_error(bins),
         temperature=_temperature(scored),
         n_held_out=len(hit),
         n_folds=len(scored),
@@ -170,7 +167,13 @@ def _temperature(scored: list[tuple[Tensor, Tensor]]) -> float:
         return HOTTEST
 
 
-def _bins(confidence: Tensor, hit: Tensor) -> tuple[ConfidenceBin, ...]:
+def calibration_error(bins: Sequence[ConfidenceBin]) -> float:
+    """Expected calibration error: how far certainty and truth are apart, on average over rows."""
+    return sum(b.n_rows * abs(b.confidence - b.accuracy) for b in bins) / sum(b.n_rows for b in bins)
+
+
+def confidence_bins(confidence: Tensor, hit: Tensor) -> tuple[ConfidenceBin, ...]:
+    """Rows by certainty in 15 bins, `(B,), (B,)`: how sure of its class a classifier is, and whether it is right."""
     place = (confidence * N_BINS).ceil().long().clamp(1, N_BINS) - 1
     return tuple(
         ConfidenceBin(float(confidence[place == b].mean()), float(hit[place == b].mean()), int((place == b).sum()))

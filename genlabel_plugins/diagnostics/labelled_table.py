@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genlabel_plugins.training import shuffle_by_class
+
 MIN_ROWS_PER_CLASS = 5  # one for each fold
 
 
@@ -104,9 +106,17 @@ def draw_rows(target: Tensor, n_rows: int, seed: int = 0, at_least: int = 2 * MI
     """
     if len(target) <= n_rows:
         return torch.arange(len(target))
-    shuffled = torch.randperm(len(target), generator=torch.Generator().manual_seed(seed))
-    shuffled = shuffled[target[shuffled].argsort(stable=True)]  # class by class, random within a class
-    count = torch.bincount(target)
-    rank = torch.arange(len(target)) - (count.cumsum(0) - count)[target[shuffled]]
-    share = (count * n_rows / len(target)).round().long().clamp(min=at_least)
+    shuffled, rank = shuffle_by_class(target, torch.Generator().manual_seed(seed))
+    share = (torch.bincount(target) * n_rows / len(target)).round().long().clamp(min=at_least)
     return shuffled[rank < share[target[shuffled]]].sort().values
+
+
+def brief(error: BaseException) -> str:
+    r"""What an exception says, on one line.
+
+    Example:
+        >>> brief(KeyError()), brief(ValueError("two\nlines"))
+        ('KeyError', 'two lines')
+    """
+    said = " ".join(str(error).split()) or type(error).__name__
+    return said if len(said) <= 200 else said[:200] + " ..."

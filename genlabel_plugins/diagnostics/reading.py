@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from genlabel_plugins.diagnostics.labelled_table import TableError
+from genlabel_plugins.diagnostics.labelled_table import TableError, brief
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +133,7 @@ def _read_parquet(path: Path) -> FileTable:
     except ImportError as error:
         raise TableError("reading Parquet needs pyarrow: pip install 'genlabel-plugins[cli]'") from error
     except Exception as error:  # pyarrow has its own kinds
-        raise TableError(f"{path.name} is not readable as Parquet: {_brief(error)}") from error
+        raise TableError(f"{path.name} is not readable as Parquet: {brief(error)}") from error
     for name in frame.select_dtypes(object).columns.unique():
         frame[name] = frame[name].map(_as_text)
     return FileTable(frame, [], f"pd.read_parquet({path.name!r})")
@@ -150,13 +150,13 @@ def _read_arff(path: Path, encoding: str | None) -> FileTable:
         rows, _ = arff.loadarff(io.StringIO(text.encode("ascii", "xmlcharrefreplace").decode()))
     except NotImplementedError as error:
         raise TableError(
-            f"{path.name} has attributes of a kind that is not supported ({_brief(error)}): only numeric, nominal "
+            f"{path.name} has attributes of a kind that is not supported ({brief(error)}): only numeric, nominal "
             "and date ones are; save the table as CSV"
         ) from error
     except StopIteration as error:
         raise TableError(f"{path.name} is not readable as ARFF: it has no @data") from error
     except Exception as error:  # scipy raises whatever its parser trips over
-        raise TableError(f"{path.name} is not readable as ARFF: {_brief(error)}") from error
+        raise TableError(f"{path.name} is not readable as ARFF: {brief(error)}") from error
     frame: pd.DataFrame = pandas().DataFrame(rows)
     frame.columns = frame.columns.map(_with_letters)
     for name in frame.select_dtypes(object):
@@ -235,11 +235,11 @@ def _sentences(path: Path) -> Iterator[None]:
     except (TableError, UnicodeDecodeError):
         raise
     except LookupError as error:
-        raise TableError(f"there is no encoding of that name: {_brief(error)}") from error
+        raise TableError(f"there is no encoding of that name: {brief(error)}") from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise TableError(f"{path.name} is a damaged gzip file: {_brief(error)}") from error
+        raise TableError(f"{path.name} is a damaged gzip file: {brief(error)}") from error
     except OSError as error:
-        raise TableError(f"{path.name} cannot be read: {_brief(error)}") from error
+        raise TableError(f"{path.name} cannot be read: {brief(error)}") from error
     except (ValueError, csv.Error, Warning) as error:  # parser errors of pandas are ValueErrors
         if isinstance(error, Warning) or "Expected" in str(error):
             where = re.search(r"in line (\d+)", str(error))
@@ -248,7 +248,7 @@ def _sentences(path: Path) -> Iterator[None]:
                 f"{path.name} is not readable as CSV: {which} has more values than the first line, which must name the "
                 "columns"
             ) from error
-        raise TableError(f"{path.name} is not readable as CSV: {_brief(error)}") from error
+        raise TableError(f"{path.name} is not readable as CSV: {brief(error)}") from error
 
 
 def _as_text(value: Any) -> Any:
@@ -279,9 +279,3 @@ def _open(path: Path, mode: Any, **options: Any) -> IO[Any]:
     opener: Any = gzip.open if _is_gzip(path) else open
     opened: IO[Any] = opener(path, mode, **options)
     return opened
-
-
-def _brief(error: BaseException) -> str:
-    """What an exception says, on one line."""
-    said = " ".join(str(error).split()) or type(error).__name__
-    return said if len(said) <= 200 else said[:200] + " ..."

@@ -192,8 +192,8 @@ class GenLabelClassifierCV(NetworkClassifier):
     ) -> list[Network | GenerativeClassifier]:
         table = Table.of(problem.x, problem.target, problem.weight, problem.class_weight)
         n_classes = len(self.classes_)
-        trained = [candidate for candidate in chosen if candidate.scheme != "generative"]
-        generative = [candidate for candidate in chosen if candidate.scheme == "generative"]
+        trained = [candidate for candidate in chosen if candidate.is_trained]
+        generative = [candidate for candidate in chosen if not candidate.is_trained]
         members: dict[Candidate, Network | GenerativeClassifier] = {}
         if trained:
             networks = train_stacked([table], trained, n_classes, options, seed=problem.seed)
@@ -233,10 +233,9 @@ def cv_results(cv: CrossValidation, scoring: str, weight: Tensor) -> dict[str, A
 
 def _params(candidate: Candidate) -> dict[str, Any]:
     """Parameters that tell a candidate from the others; None where it has none."""
-    trained = candidate.scheme != "generative"
     return {
         "scheme": candidate.scheme,
         "backend": candidate.backend,
         "gamma": candidate.gamma if candidate.scheme == "genlabel" else None,
-        "learning_rate": candidate.learning_rate if trained else None,
+        "learning_rate": candidate.learning_rate if candidate.is_trained else None,
     }

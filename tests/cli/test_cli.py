@@ -275,7 +275,6 @@ def test_the_code_to_copy_runs(folder, iris, capsys, scheme, name):
 
 @pytest.mark.parametrize("scheme", ["vanilla", "genlabel"])
 def test_the_code_to_copy_for_pytorch_tabular_runs(folder, iris, scheme):
-    pytest.importorskip("pytorch_tabular")
     iris.assign(it=["u", "v"] * 75).to_csv(folder / "iris.csv", index=False)
     code = snippets(load_table("iris.csv", "target"), advice(scheme))[1].code
     code = code.replace("max_epochs=50", "max_epochs=2, accelerator='cpu', progress_bar='none'")

@@ -14,6 +14,7 @@ from sklearn.datasets import load_iris, load_wine, make_classification
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from skops import io as skops
 
 from genlabel_plugins import make_backend, register_backend, stacked_training, unregister_backend
 from genlabel_sklearn import GenLabelClassifier
@@ -100,7 +101,6 @@ def test_it_survives_storage(tmp_path, head):
 
 def through_skops(estimator):
     """The estimator written and read again, where nothing but our own types asks for trust."""
-    skops = pytest.importorskip("skops.io")
     stored = skops.dumps(estimator)
     types = skops.get_untrusted_types(data=stored)
     assert all(name.startswith(("genlabel_sklearn", "genlabel_plugins")) for name in types), types
@@ -221,7 +221,6 @@ def test_the_seed_decides():
 
 
 def test_a_bar_shows_progress(capsys):
-    pytest.importorskip("tqdm")
     fitted(verbose=True)
     assert "train" in capsys.readouterr().err
     fitted()

@@ -6,6 +6,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from dask import distributed
 from sklearn.datasets import load_iris, load_wine
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_score
@@ -237,7 +238,6 @@ def test_an_interrupt_is_not_mistaken_for_a_result():
 
 
 def test_a_bar_shows_progress(capsys):
-    pytest.importorskip("tqdm")
     classifier(verbose=True).fit(*IRIS)
     assert "candidates, 5 splits" in capsys.readouterr().err
 
@@ -265,7 +265,6 @@ def test_options_out_of_range_are_named(params, message):
 
 
 def test_dask_gives_what_one_process_gives():
-    distributed = pytest.importorskip("dask.distributed")
     search = classifier(cv=3)
     expected = cross_val_score(search, *WINE, cv=3)
     cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)
