@@ -1,6 +1,7 @@
 """The command line on real tables, its report and its JSON."""
 
 import gzip
+import io
 import json
 import os
 import re
@@ -13,13 +14,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 import genlabel_plugins
 from genlabel_plugins import list_backends, register_backend, unregister_backend
 from genlabel_plugins.cli.app import app
 from genlabel_plugins.cli.main import main
+from genlabel_plugins.cli.progress import Watch
 from genlabel_plugins.diagnostics import Recommendation, Report, Setting, diagnose, load_table, prepare_table, to_json
+from genlabel_plugins.diagnostics.diagnosis import plan
 from genlabel_plugins.diagnostics.snippets import snippets
 
 RUNNER = CliRunner()
@@ -204,6 +208,25 @@ def test_the_library_alone_needs_no_extra():
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
     assert done.stdout == "True\n", done.stderr
+
+
+def test_a_bar_names_each_step_on_a_terminal_and_is_silent_elsewhere(wine):
+    shown = []
+    for is_terminal in (True, False):
+        screen = io.StringIO()
+        with Watch(Console(file=screen, force_terminal=is_terminal, width=100)) as watch:
+
+            def on_step(known, watch=watch):
+                watch.show(known)
+                watch._progress.refresh()
+
+            diagnose(prepare_table(wine, "target"), backends=["gm"], time_limit=0, on_step=on_step)
+        shown.append(screen.getvalue())
+    titles = [step.title for step in plan(["gm"])]
+    places = [shown[0].index(f"{done}/{len(titles)}") for done in range(len(titles) + 1)]
+    assert places == sorted(places)
+    assert all(title in shown[0] for title in titles)
+    assert not shown[1]
 
 
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
