@@ -60,7 +60,7 @@ from genlabel_sklearn import GenLabelClassifier
 from sklearn.model_selection import cross_val_score
 
 {_reading(table)}
-classifier = GenLabelClassifier({options}, learning_rate={recommendation.learning_rate})
+classifier = GenLabelClassifier({options}, learning_rate={recommendation.learning_rate}, random_state=0)
 print(cross_val_score(classifier, features, classes, cv=5).mean())
 classifier.fit(features, classes)
 """
@@ -111,6 +111,7 @@ def _torch(table: LabelledTable, recommendation: Recommendation) -> str:
 import torch
 {imports}from torch.nn.functional import cross_entropy
 
+torch.manual_seed(0)
 {_reading(table)}
 target = torch.tensor(pd.Categorical(classes).codes.astype("int64"))
 x = torch.tensor(features.to_numpy("float32"))
