@@ -141,9 +141,10 @@ class KernelDensity(Density):
         return MixtureLogRatio(scores[0], scores[1], square[2].to(scores), torch.empty_like(scores[0]))
 
     def _log_prob(self, x: Tensor) -> Tensor:
-        if len(x) > MAX_BATCH:
-            return torch.cat([self._log_prob(rows) for rows in x.split(MAX_BATCH)])
-        width = self.row_score_.shape[1]
+        n_tiles, width = self.row_score_.shape[:2]
+        rows_at_once = max(MAX_BATCH, CHUNK_ELEMENTS // (n_tiles * width))
+        if len(x) > rows_at_once:
+            return torch.cat([self._log_prob(rows) for rows in x.split(rows_at_once)])
         query = with_ones(x)
         sums = [  # each product is freed before the next
             log2_sum_exp2_((query @ chunk.flatten(0, 1).T).view(len(x), -1, width))

@@ -45,7 +45,8 @@ def tile(target: Tensor) -> Tiles:
     """
     count = target.bincount()
     widths = torch.tensor([*range(1, PIECE), *range(PIECE, MAX_WIDTH + 1, PIECE)], device=target.device)
-    n_tiles = torch.stack([ceil_div(count, width).sum() for width in widths])
+    size, n_classes = count.unique(return_counts=True)  # few, even of many classes
+    n_tiles = (ceil_div(size, widths[:, None]) * n_classes).sum(1)
     width = int(widths[(n_tiles * (widths + TILE_COST)).argmin()])
     tiles_per_class = ceil_div(count, width)
     order = target.argsort(stable=True)
