@@ -112,7 +112,8 @@ def _show_recommendation(console: Console, diagnosis: Diagnosis) -> None:
         return
     words = wording.recommendation_words(diagnosis.recommendation)
     body = Text(f"{words['verdict']}\n", "bold")
-    body.append(f"{words['confidence']}; probability {words['probability']} {words['that']}\n", "not bold")
+    why = f": {words['why']}" if words["why"] else ""
+    body.append(f"{words['confidence']}{why}; probability {words['probability']} {words['that']}\n", "not bold")
     for sentence in (*words["reasons"], *words["cautions"]):
         body.append(f"\n- {sentence}", "not bold")
     console.print(Panel(body, title="Recommendation", title_align="left", expand=False))

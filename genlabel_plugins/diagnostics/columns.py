@@ -115,6 +115,7 @@ def _encode_text(
     words = words[~words.isin(MISSING)]
     if words.nunique() <= 1 and len(words) >= (1 - MAX_MISSING) * len(column):
         if words.nunique() == 1 and len(words) < len(column):  # a level and its absence
+            said[INDICATORS].append(name)
             levels[name] = words.reindex(column.index, fill_value="(missing)")
         else:
             said[CONSTANT].append(name)

@@ -19,6 +19,7 @@ from genlabel_plugins.registry import make_backend
 from genlabel_plugins.relabeler import GenLabel
 
 TRUSTED_ACCURACY = 0.95  # the paper's rule of thumb
+MIN_HELD_OUT = 20  # rows from which on the rule of thumb is applied
 N_BINS = 15
 MAX_TRAINED_ROWS = 1000  # of backends that train a network
 
@@ -39,7 +40,7 @@ class BackendFit:
     Attributes:
         backend: Its name.
         accuracy: Share of held-out rows whose class is the most likely one.
-        accuracy_error: Standard error of that share.
+        accuracy_error: Standard error of that share; above zero where every row is right, too.
         log_loss: Mean of minus the logarithm of the probability given to the true class, in nats.
         calibration_error: Expected calibration error over 15 bins, between 0 and 1.
         temperature: `GenLabel(temperature=...)` with the least held-out log-loss; above 1 for an overconfident model.
@@ -63,16 +64,28 @@ class BackendFit:
     notes: tuple[str, ...] = ()
 
     @property
+    def is_judged(self) -> bool:
+        """Whether there are enough held-out rows to say anything."""
+        return self.n_held_out >= MIN_HELD_OUT
+
+    @property
     def is_trusted(self) -> bool:
-        """Whether the accuracy reaches the paper's 95 %."""
-        return self.accuracy >= TRUSTED_ACCURACY
+        """Whether the accuracy reaches the paper's 95 %, on enough rows."""
+        return self.is_judged and self.accuracy >= TRUSTED_ACCURACY
+
+    @property
+    def may_be_trusted(self) -> bool:
+        """Whether 95 % lie within two standard errors."""
+        return self.is_judged and self.accuracy + 2 * self.accuracy_error >= TRUSTED_ACCURACY
 
     @property
     def verdict(self) -> str:
         """The rule of thumb in words."""
+        if not self.is_judged:
+            return "too few held-out rows"
         if self.is_trusted:
             return "fits: 95 % reached"
-        if self.accuracy + 2 * self.accuracy_error >= TRUSTED_ACCURACY:
+        if self.may_be_trusted:
             return "may fit: 95 % within two standard errors"
         return "below 95 %: its labels may mislead"
 
@@ -145,11 +158,11 @@ def score(name: str, scored: list[tuple[Tensor, Tensor]], seconds: float = 0.0) 
     confidence, chosen = posterior.max(1)
     hit = (chosen == target).double() * ~silent.squeeze(1)
     bins = confidence_bins(confidence, hit)
-    accuracy = float(hit.mean())
+    adjusted = (float(hit.sum()) + 2) / (len(hit) + 4)  # Agresti and Coull; else no error where every row is right
     return BackendFit(
         backend=name,
-        accuracy=accuracy,
-        accuracy_error=(accuracy * (1 - accuracy) / len(hit)) ** 0.5,
+        accuracy=float(hit.mean()),
+        accuracy_error=(adjusted * (1 - adjusted) / (len(hit) + 4)) ** 0.5,
         log_loss=float(log_loss(target, posterior, labels=range(score.shape[1]))),
         calibration_error=calibration_error(bins),
         temperature=_temperature(scored),

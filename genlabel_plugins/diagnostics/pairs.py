@@ -48,6 +48,11 @@ def intrusion_sentence(intrusion: IntrusionRates) -> str:
     """What the overall rate means."""
     overall = float(intrusion.overall)
     share = f"{100 * overall:.1f} % of mixup's rows land nearest to a row of a class that was not mixed"
+    if len(intrusion.rate) == 2:
+        return (
+            f"{share}. With two classes these are mixed within one class, and their label is right; a row mixed from "
+            "both has no third class to land on. So intrusion says little here."
+        )
     if overall < RARE:
         return f"{share}: rare. Linear labels may still be wrong between two classes."
     if overall < COMMON:

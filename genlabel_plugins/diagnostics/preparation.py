@@ -137,8 +137,8 @@ def reduce_columns(encoded: Encoded, seed: int = 0) -> tuple[Encoded, list[str]]
     share = pca.explained_variance_ratio_.sum()
     note = (
         f"The {x.shape[1]:,} columns were standardised and replaced by their first {n_components} principal "
-        f"components, which hold {share:.0%} of the variance: densities need few columns, and components do not look "
-        "at the classes."
+        f"components (over all rows, those held out included), which hold {share:.0%} of the variance: densities need "
+        "few columns, and components do not look at the classes."
     )
     names = [f"component {d + 1}" for d in range(n_components)]
     return Encoded(reduced, names, [], encoded.notes), [note]

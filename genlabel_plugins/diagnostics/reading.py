@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 GZIP, PARQUET, ZIP = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
+PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst", ".tar")  # names from which pandas infers a compression
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 NO_CLASS = ("", "?", "NaN", "nan", "-nan", "#N/A", "<NA>")  # other words of MISSING may name a class
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "-nan", "NULL", "null", "None", "<NA>")
@@ -174,8 +175,11 @@ def _read_csv(path: Path, target: str | None, encoding: str | None) -> FileTable
         encoding = encoding or "utf-32"
     elif start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         encoding = encoding or "utf-16"
-    elif b"\0" in start:
-        raise TableError(f"{path.name} is not a text file: it must be CSV, Parquet or ARFF")
+    with _sentences(path):
+        is_binary = "\0" in start.decode(encoding or "latin-1", "ignore")
+    if is_binary:
+        hint = f" in {encoding}" if encoding else ", unless in UTF-16 without a mark (--encoding utf-16-le)"
+        raise TableError(f"{path.name} is not a text file{hint}: it must be CSV, Parquet or ARFF")
     with _sentences(path):
         try:
             return _parse(path, target, encoding or "utf-8-sig")
@@ -223,7 +227,7 @@ def _parse(path: Path, target: str | None, encoding: str) -> FileTable:
             if not all(frame[name].dropna().str.match(THOUSANDS).all() for name in gained):
                 frame = commas
                 notes.append("Numbers are written with a decimal comma.")
-    is_plain = names == header and separator == "," and encoding == "utf-8-sig"
+    is_plain = names == header and separator == "," and encoding == "utf-8-sig" and _is_named_as_packed(path)
     return FileTable(frame, notes, f"pd.read_csv({path.name!r})" if is_plain else "")
 
 
@@ -273,6 +277,12 @@ def _decode(raw: bytes, encoding: str | None) -> str:
 def _is_gzip(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(2) == GZIP
+
+
+def _is_named_as_packed(path: Path) -> bool:
+    """Whether pandas, which goes by the name, unpacks the file as its content asks."""
+    name = path.name.lower()
+    return name.endswith(".gz") and not name.endswith(".tar.gz") if _is_gzip(path) else not name.endswith(PACKED)
 
 
 def _open(path: Path, mode: Any, **options: Any) -> IO[Any]:

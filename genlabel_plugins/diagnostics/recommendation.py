@@ -6,16 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from genlabel_plugins.diagnostics.comparison import SCHEME_NAMES, Comparison, Estimate, Setting, scheme_is
-from genlabel_plugins.diagnostics.fit import TRUSTED_ACCURACY, BackendFit
+from genlabel_plugins.diagnostics.fit import BackendFit
 from genlabel_plugins.diagnostics.labelled_table import LabelledTable
 from genlabel_plugins.diagnostics.rows import count
 
-LIKELY = 0.9  # probability from which on a scheme takes the place of a simpler one
-FAIRLY_SURE, NEARLY_SURE = 0.8, 0.95
+LIKELY = 0.9  # probability from which on a scheme takes the place of simpler ones
+EVEN, FAIRLY_SURE, NEARLY_SURE = 0.5, 0.8, 0.95
 FEW_ROWS = 200
 MUCH = 0.05  # of accuracy
 SCHEMES = ("vanilla", "mixup", "genlabel")  # the simplest first
-VERDICTS = {"vanilla": "Do not mix", "mixup": "Mixup is fine"}
+DO_NOT_MIX, NO_NEED, MIXUP_IS_FINE = "Do not mix", "No need to mix", "Mixup is fine"
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,13 @@ class Recommendation:
     """A recommendation with its reasons.
 
     Attributes:
-        verdict: Such as "Do not mix", "Mixup is fine" or "GenLabel gm, gamma 0.8".
+        verdict: "Do not mix"; "No need to mix", where something else is likely to be more accurate, but is not shown
+            to be; "Mixup is fine"; or such as "GenLabel gm, gamma 0.8".
         setting: What it stands for.
         learning_rate: Of the logistic regression that did best under this setting.
         probability: That what is recommended is more accurate than everything simpler; of the simplest, that nothing
             else is more accurate.
-        confidence: The probability in words.
+        confidence: The probability in words; after a colon, why it is low.
         reasons: Sentences with the numbers.
         cautions: Sentences on what to mind.
     """
@@ -43,7 +44,7 @@ class Recommendation:
 
 
 def recommend(table: LabelledTable, comparison: Comparison, fits: Mapping[str, BackendFit]) -> Recommendation:
-    """Recommend the simplest scheme, unless another one is more accurate with a probability of 0.9 at least.
+    """Recommend the simplest scheme, unless another is more accurate than every simpler one with a probability of 0.9.
 
     The probabilities compare what a user would do: choose the best setting of a scheme on some rows, use it on others.
 
@@ -52,35 +53,63 @@ def recommend(table: LabelledTable, comparison: Comparison, fits: Mapping[str, B
         comparison: Cross-validated accuracy of all candidates, of all three schemes.
         fits: Held-out quality of backends, by name.
     """
-    chosen = SCHEMES[0]
-    for scheme in SCHEMES[1:]:
-        if comparison.probability_better(scheme_is(scheme), scheme_is(chosen)) >= LIKELY:
-            chosen = scheme
-    place = SCHEMES.index(chosen)
-
-    def better(scheme: str, than: str) -> float:
-        return comparison.probability_better(scheme_is(scheme), scheme_is(than))
-
-    simpler = {scheme: better(chosen, scheme) for scheme in SCHEMES[:place]}
-    rivals = {scheme: better(scheme, chosen) for scheme in SCHEMES[place + 1 :]}
+    better = {
+        scheme: {s: comparison.probability_better(scheme_is(scheme), scheme_is(s)) for s in SCHEMES[:place]}
+        for place, scheme in enumerate(SCHEMES)
+    }
+    chosen = [scheme for scheme in SCHEMES if all(p >= LIKELY for p in better[scheme].values())][-1]
+    simpler = better[chosen]
+    rivals = {scheme: than[chosen] for scheme, than in better.items() if chosen in than}
     probability = min(simpler.values()) if simpler else 1 - max(rivals.values())
     best = comparison.best(scheme_is(chosen))
     setting = comparison.settings[best]
     return Recommendation(
-        verdict=VERDICTS.get(chosen) or f"GenLabel {setting.backend}, gamma {setting.gamma:g}",
+        verdict=_verdict(setting, probability),
         setting=setting,
         learning_rate=comparison.learning_rates[best],
         probability=probability,
-        confidence=_confidence(probability),
+        confidence=_confidence(probability, better),
         reasons=tuple(_reasons(comparison, chosen, simpler, rivals)),
         cautions=tuple(_cautions(table, comparison, setting, fits)),
     )
 
 
-def _confidence(probability: float) -> str:
+def probability_text(probability: float) -> str:
+    """Two decimals, never certain, and never what is asked for where it falls short.
+
+    Example:
+        >>> probability_text(1.0), probability_text(0.897), probability_text(0.9)
+        ('0.99', '0.89', '0.90')
+    """
+    shown = round(min(max(probability, 0.01), 0.99), 2)
+    return f"{LIKELY - 0.01 if probability < LIKELY <= shown else shown:.2f}"
+
+
+def _verdict(setting: Setting, probability: float) -> str:
+    if setting.scheme == "genlabel":
+        return f"GenLabel {setting.backend}, gamma {setting.gamma:g}"
+    if setting.scheme == "mixup":
+        return MIXUP_IS_FINE
+    return DO_NOT_MIX if probability >= EVEN else NO_NEED
+
+
+def _confidence(probability: float, better: Mapping[str, Mapping[str, float]]) -> str:
+    """The probability in words; low only of the simplest scheme, since others must reach 0.9."""
     if probability >= NEARLY_SURE:
         return "high confidence"
-    return "moderate confidence" if probability >= FAIRLY_SURE else "low confidence: the simplest wins a close race"
+    if probability >= FAIRLY_SURE:
+        return "moderate confidence"
+    if probability >= EVEN:
+        return "low confidence: the simplest wins a close race"
+    rival = max(SCHEMES[1:], key=lambda scheme: better[scheme]["vanilla"])
+    than = {scheme: probability_text(p) for scheme, p in better[rival].items()}
+    short = f"short of the {LIKELY} asked for"
+    if better[rival]["vanilla"] < LIKELY:
+        return f"low confidence: {SCHEME_NAMES[rival]} is more accurate with probability {than['vanilla']}, {short}"
+    return (
+        f"low confidence: GenLabel is more accurate than no mixing with probability {than['vanilla']}, but more "
+        f"accurate than mixup with {than['mixup']} only, {short}"
+    )
 
 
 def _reasons(
@@ -93,12 +122,15 @@ def _reasons(
         f"{', '.join(scored)}."
     ]
     if simpler:
-        named = [f"than {SCHEME_NAMES[s]}, {_share(p)}" for s, p in simpler.items()]
+        named = [f"than {SCHEME_NAMES[s]}, {probability_text(p)}" for s, p in simpler.items()]
         reasons.append(f"Probability that {SCHEME_NAMES[chosen]} is more accurate: {'; '.join(named)}.")
     if rivals:
-        named = [f"{SCHEME_NAMES[s]}, {_share(p)}" for s, p in rivals.items()]
+        named = [f"{SCHEME_NAMES[s]}, {probability_text(p)}" for s, p in rivals.items()]
         reasons.append(f"Probability of being more accurate than {SCHEME_NAMES[chosen]}: {'; '.join(named)}.")
-    reasons.append(f"The simplest scheme wins unless another is more accurate with a probability of {LIKELY}.")
+    reasons.append(
+        "The simplest scheme wins unless another is more accurate than every simpler one with a probability of "
+        f"{LIKELY}."
+    )
     return reasons
 
 
@@ -118,7 +150,13 @@ def _cautions(
         name = table.class_names[int(table.counts.argmin())]
         cautions.append(f"Class {name!r} has {count(smallest, 'row')}: too few for a density to be trusted.")
     fit = fits.get(setting.backend or "")
-    if fit:
+    judged = {name: other for name, other in fits.items() if other.is_judged}
+    if fit and not fit.is_judged:
+        cautions.append(
+            f"The paper's rule of thumb says nothing about {fit.backend}: {count(fit.n_held_out, 'held-out row')} are "
+            "too few."
+        )
+    elif fit:
         held = f"the generative classifier of {fit.backend} is right on {100 * fit.accuracy:.1f} % of held-out rows"
         if fit.is_trusted:
             cautions.append(f"Rule of thumb of the paper kept: {held}, 95 % or more.")
@@ -126,7 +164,7 @@ def _cautions(
             cautions.append(
                 f"Against the paper's rule of thumb: {held}, below 95 %, where GenLabel did not help in the paper."
             )
-    elif fits and max(fit.accuracy for fit in fits.values()) < TRUSTED_ACCURACY:
+    elif judged and not any(other.is_trusted for other in judged.values()):
         cautions.append("No backend reaches the 95 % from which on the paper trusts GenLabel's labels.")
     better = [
         f"{name} ({100 * other.accuracy:.1f} %)"
@@ -135,7 +173,7 @@ def _cautions(
     ]
     if better and not any(other.is_trusted for name, other in fits.items() if name in compared):
         cautions.append(f"Not compared here, and worth a try since they reach 95 %: {', '.join(better)}.")
-    above = [name for name, other in fits.items() if other.accuracy - 2 * other.accuracy_error > linear + MUCH]
+    above = [name for name, other in judged.items() if other.accuracy - 2 * other.accuracy_error > linear + MUCH]
     if above:
         best = max(above, key=lambda name: fits[name].accuracy)
         cautions.append(
@@ -150,7 +188,3 @@ def _cautions(
 
 def _percent(estimate: Estimate) -> str:
     return f"{100 * estimate.mean:.1f} ± {100 * estimate.error:.1f} %"
-
-
-def _share(probability: float) -> str:
-    return f"{min(max(probability, 0.01), 0.99):.2f}"

@@ -7,10 +7,10 @@ from typing import Any
 
 from genlabel_plugins.diagnostics.comparison import Comparison, Estimate, Setting
 from genlabel_plugins.diagnostics.diagnosis import Diagnosis
-from genlabel_plugins.diagnostics.fit import TRUSTED_ACCURACY, BackendFit
+from genlabel_plugins.diagnostics.fit import BackendFit
 from genlabel_plugins.diagnostics.labelled_table import LabelledTable
 from genlabel_plugins.diagnostics.pairs import intrusion_sentence, pairs_of
-from genlabel_plugins.diagnostics.recommendation import Recommendation
+from genlabel_plugins.diagnostics.recommendation import Recommendation, probability_text
 
 MAX_MATRIX = 8  # classes for which all pairs are shown
 MAX_LISTED = 12
@@ -98,12 +98,12 @@ def _cell(rate: float) -> dict[str, Any]:
 
 def fit_words(fit: BackendFit) -> dict[str, Any]:
     """One backend as a row of a table."""
-    near = fit.accuracy + 2 * fit.accuracy_error >= TRUSTED_ACCURACY
+    is_open = fit.may_be_trusted or not fit.is_judged
     return {
         "name": fit.backend,
         "accuracy": with_error(Estimate(fit.accuracy, fit.accuracy_error)),
         "verdict": fit.verdict,
-        "tone": "good" if fit.is_trusted else "fair" if near else "poor",
+        "tone": "good" if fit.is_trusted else "fair" if is_open else "poor",
         "calibration": fit.calibration,
         "calibration_error": f"{100 * fit.calibration_error:.1f}",
         "log_loss": f"{fit.log_loss:.3f}",
@@ -153,10 +153,12 @@ def comparison_words(comparison: Comparison, rows_used: int) -> dict[str, Any]:
 
 def recommendation_words(recommendation: Recommendation) -> dict[str, Any]:
     """The recommendation with its probability as text."""
+    confidence, _, why = recommendation.confidence.partition(": ")
     return {
         "verdict": recommendation.verdict,
-        "confidence": recommendation.confidence,
-        "probability": f"{min(max(recommendation.probability, 0.01), 0.99):.2f}",
+        "confidence": confidence,
+        "why": why,
+        "probability": probability_text(recommendation.probability),
         "that": "that nothing else is more accurate"
         if recommendation.setting.scheme == "vanilla"
         else "that it is more accurate than anything simpler",

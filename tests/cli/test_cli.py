@@ -1,6 +1,5 @@
 """The command line on real tables, its report and its JSON."""
 
-import gzip
 import io
 import json
 import os
@@ -22,9 +21,8 @@ from genlabel_plugins import list_backends, register_backend, unregister_backend
 from genlabel_plugins.cli.app import app
 from genlabel_plugins.cli.main import main
 from genlabel_plugins.cli.progress import Watch
-from genlabel_plugins.diagnostics import Recommendation, Report, Setting, diagnose, load_table, prepare_table, to_json
+from genlabel_plugins.diagnostics import Report, diagnose, load_table, prepare_table, to_json
 from genlabel_plugins.diagnostics.diagnosis import plan
-from genlabel_plugins.diagnostics.snippets import snippets
 
 RUNNER = CliRunner()
 QUICK = ["--backends", "gm", "--time-limit", "0"]
@@ -59,40 +57,6 @@ def test_a_backend_that_cannot_be_made_is_listed_with_the_reason():
     assert listed["elsewhere"]["status"] == "cannot be loaded: elsewhere is not installed"
 
 
-def write_csv(frame, path):
-    frame.to_csv(path, index=False)
-
-
-def write_gzip(frame, path):
-    path.write_bytes(gzip.compress(frame.to_csv(index=False).encode()))
-
-
-def write_arff(frame, path):
-    lines = ["@relation iris", *(f"@attribute '{name}' numeric" for name in frame.columns[:-1])]
-    classes = ",".join(sorted(frame["target"].unique()))
-    text = frame.to_csv(index=False, header=False)
-    path.write_text("\n".join([*lines, f"@attribute target {{{classes}}}", "@data", text]))
-
-
-WRITERS = {
-    "iris.csv": write_csv,
-    "iris.csv.gz": write_gzip,
-    "iris.parquet": lambda frame, path: frame.to_parquet(path),
-    "iris.arff": write_arff,
-}
-
-
-@pytest.mark.parametrize(("name", "write"), WRITERS.items(), ids=WRITERS)
-def test_every_format_gives_the_same_table(tmp_path, iris, name, write):
-    write(iris, tmp_path / name)
-    table = load_table(tmp_path / name, "target")
-    expected = prepare_table(iris, "target")
-    assert table.x.sub(expected.x).abs().max() < 1e-12
-    assert table.target.equal(expected.target)
-    assert (table.class_names, table.column_names) == (expected.class_names, expected.column_names)
-    assert table.treatments == expected.treatments
-
-
 @pytest.fixture(scope="module")
 def printed(tmp_path_factory, wine):
     """What one run prints, and the report that it writes."""
@@ -100,7 +64,7 @@ def printed(tmp_path_factory, wine):
     wine.to_csv(folder / "wine.csv", index=False)
     out = folder / "report.html"
     arguments = [folder / "wine.csv", "--target", "target", "--out", out, "--backends", "gm,kde,nn"]
-    return run("diagnose", *arguments), out
+    return run("diagnose", *arguments, "--time-limit", "10000"), out
 
 
 def test_a_run_prints_every_part_and_writes_the_report(printed):
@@ -237,9 +201,9 @@ def test_a_run_that_is_stopped_leaves_a_readable_report(tmp_path, wine, kind):
     code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     code += "from genlabel_plugins.cli import main; main()"
     command = [sys.executable, "-c", code, "diagnose", str(tmp_path / "wine.csv"), "--target", "target"]
-    command += ["--out", str(out), "--json", "--backends", "gm,gan"]
+    command += ["--out", str(out), "--json", "--backends", "gm,gan", "--time-limit", "10000"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 600
     while "yet: backend gan" not in (out.read_text(encoding="utf-8") if out.exists() else ""):
         assert process.poll() is None, process.stderr.read()
         assert time.monotonic() < deadline
@@ -261,49 +225,6 @@ def test_a_run_that_is_stopped_leaves_a_readable_report(tmp_path, wine, kind):
     assert known["interrupted"]
     assert known["missing"] == ["backend gan"]
     assert known["recommendation"]["verdict"]
-
-
-def advice(scheme):
-    setting = {
-        "vanilla": Setting("vanilla", None, None, False),
-        "mixup": Setting("mixup", None, None, False),
-        "genlabel": Setting("genlabel", "kde", 0.6, True),
-    }[scheme]
-    return Recommendation("", setting, 0.1, 0.9, "", (), ())
-
-
-@pytest.fixture
-def folder(tmp_path, monkeypatch):
-    """The current folder, which is empty."""
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.mark.parametrize("scheme", ["vanilla", "mixup", "genlabel"])
-@pytest.mark.parametrize("name", WRITERS)
-def test_the_code_to_copy_runs(folder, iris, capsys, scheme, name):
-    frame = iris.assign(**{"it's": ["u", "v"] * 75, "text": [f"t{i}" for i in range(150)]})
-    frame = frame[[*frame.columns.drop("target"), "target"]]
-    if name == "iris.arff":
-        frame = iris
-    WRITERS[name](frame, folder / name)
-    sklearn, tabular, plain = snippets(load_table(name, "target"), advice(scheme))
-    state = {}
-    exec(compile(sklearn.code, "sklearn", "exec"), state)
-    assert float(capsys.readouterr().out) > 0.85
-    exec(compile(plain.code, "torch", "exec"), state)
-    assert (state["model"](state["x"]).argmax(1) == state["target"]).float().mean() > 0.85
-    compile(tabular.code, "pytorch-tabular", "exec")
-
-
-@pytest.mark.parametrize("scheme", ["vanilla", "genlabel"])
-def test_the_code_to_copy_for_pytorch_tabular_runs(folder, iris, scheme):
-    iris.assign(it=["u", "v"] * 75).to_csv(folder / "iris.csv", index=False)
-    code = snippets(load_table("iris.csv", "target"), advice(scheme))[1].code
-    code = code.replace("max_epochs=50", "max_epochs=2, accelerator='cpu', progress_bar='none'")
-    state = {}
-    exec(compile(code, "pytorch-tabular", "exec"), state)
-    assert len(state["model"].predict(state["features"])) == 150
 
 
 def test_the_template_is_in_the_wheel():
