@@ -30,6 +30,7 @@ from scipy import stats
 from scipy.special import softmax
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
@@ -219,6 +220,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="measure memory instead")
     parser.add_argument("--skorch", action="store_true", help="compare one network with skorch instead")
     args = parser.parse_args()
+    threadpool_limits(1)  # the libraries of numpy and scipy have threads of their own
     torch.set_num_threads(1)
     console = Console(width=120)
     if args.skorch:

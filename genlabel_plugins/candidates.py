@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, get_args
 
 Scheme = Literal["vanilla", "mixup", "logistic", "nearest", "genlabel", "generative"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
+_EXAMPLES = {
+    "schemes": ("vanilla", "mixup"),
+    "backends": ("gm", "kde"),
+    "gammas": (0.2, 0.8),
+    "learning_rates": (0.1, 0.01),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +97,7 @@ def candidate_grid(
         keep_clean: Keep the loss on the clean rows, where a scheme mixes.
 
     Raises:
-        ValueError: If nothing is left to choose from, or on a value that `Candidate` refuses.
+        ValueError: If nothing is left to choose from for a scheme, or on a value that `Candidate` refuses.
 
     Example:
         >>> [str(candidate) for candidate in candidate_grid(backends=("gm",), gammas=(0.5,), learning_rates=(0.1,))]
@@ -99,26 +105,28 @@ def candidate_grid(
         ['vanilla, learning rate 0.1', 'mixup, clean batch kept, learning rate 0.1',
          'genlabel gm, gamma 0.5, clean batch kept, learning rate 0.1']
     """
-    for name, values in (("schemes", schemes), ("backends", backends)):
-        if isinstance(values, str):
-            raise ValueError(f"{name} must be a sequence of names, got {values!r}: write ({values!r},)")
+    choices = {"schemes": schemes, "backends": backends, "gammas": gammas, "learning_rates": learning_rates}
+    for name, values in choices.items():
+        if isinstance(values, str) or not isinstance(values, Iterable):
+            raise ValueError(f"{name} must be a sequence, such as {_EXAMPLES[name]}, got {values!r}")
+    listed = ", ".join(f"{name} {tuple(values)}" for name, values in choices.items())
+    if not len(schemes):
+        raise ValueError(f"nothing to choose from: got {listed}")
     grid: list[Candidate] = []
     for scheme in schemes:
         rates = (Candidate.learning_rate,) if scheme == "generative" else learning_rates
         trusts = sorted(gammas) if scheme == "genlabel" else (0.0,)
         densities = backends if scheme in ("genlabel", "generative") else (None,)
         mixes = scheme not in ("vanilla", "generative")
-        grid += [
+        found = [
             Candidate(scheme=scheme, backend=backend, gamma=gamma, keep_clean=keep_clean and mixes, learning_rate=rate)
             for gamma in trusts
             for backend in densities
             for rate in rates
         ]
-    if not grid:
-        raise ValueError(
-            f"nothing to choose from: got schemes {tuple(schemes)}, backends {tuple(backends)}, gammas "
-            f"{tuple(gammas)}, learning_rates {tuple(learning_rates)}"
-        )
+        if not found:
+            raise ValueError(f"nothing to choose from for scheme {scheme!r}: got {listed}")
+        grid += found
     return list(dict.fromkeys(grid))
 
 

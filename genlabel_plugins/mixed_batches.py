@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -146,9 +147,19 @@ def fit_relabelers(
         if isinstance(relabeler.density, Density):
             options["generator"] = torch.Generator().manual_seed(seed)
         if int(target.max()) + 1 != n_classes:  # any other object need not know of classes without rows
+            if not _takes(relabeler.density.fit, "n_classes"):
+                raise ValueError(
+                    f"a fold holds no row of the last of {n_classes} classes, which {backend!r} cannot know of: "
+                    "let its fit take n_classes, or use fewer folds than that class has rows"
+                )
             options["n_classes"] = n_classes
         relabelers[backend] = relabeler.fit(x, target, **options)
     return relabelers
+
+
+def _takes(call: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(call).parameters
+    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def _pad(rows: Tensor, width: int) -> Tensor:

@@ -56,8 +56,11 @@ class Table(NamedTuple):
         x, target, weight = arrange(x, target, weight)
         density_rows = None if weight is None else systematic_sample(weight, 0.5)
         seen = x if density_rows is None else x[density_rows]
-        mean = seen.mean(0)
-        spread = seen.std(0, correction=0)
+        # The squares of huge or tiny numbers leave the range of float64; a unit that is a power of two rounds nothing.
+        exponent = torch.frexp(seen.abs().amax(0)).exponent.clamp(-1000, 1000)
+        unit = torch.ldexp(torch.ones_like(seen[0]), exponent)
+        mean = (seen / unit).mean(0) * unit
+        spread = (seen / unit).std(0, correction=0) * unit
         scale = torch.where((seen.amax(0) == seen.amin(0)) | (spread == 0), 1.0, spread)
         share = weight
         if class_weight is not None:

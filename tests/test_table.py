@@ -51,6 +51,13 @@ def test_rows_are_standardised_and_constants_stay():
     assert torch.equal(table.standardise(x).sort(0).values, table.x.sort(0).values)
 
 
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1e155, 1e300])
+def test_no_unit_is_too_large_or_too_small(size):
+    x, target, _ = rows()
+    table = Table.of(size * x, target)
+    np.testing.assert_allclose(table.x, Table.of(x, target).x, atol=1e-6)
+
+
 def test_no_row_of_positive_weight_is_refused():
     x, target, _ = rows()
     with pytest.raises(ValueError, match="at least one row, got none"):

@@ -18,6 +18,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
+from genlabel_plugins.mixed_batches import MixOptions
 from genlabel_plugins.mixing import MIXERS
 from genlabel_plugins.stacked_training import TrainingOptions
 from genlabel_sklearn.members import Array
@@ -41,6 +42,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
     """Base of the classifiers; a subclass says in `_probability` what rows are."""
 
     classes_: NDArray[Any]
+    _mixes: tuple[str | None, ...] = MIXES
 
     def _problem(self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool = False) -> Problem:
         """Check the input of `fit` and set `classes_`, `n_features_in_` and `feature_names_in_`.
@@ -86,7 +88,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
             seed,
         )
 
-    def _options(self, mix: str) -> TrainingOptions:
+    def _options(self) -> TrainingOptions:
         """Options of training.
 
         Raises:
@@ -94,8 +96,8 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
         """
         if self.head not in LEARNING_RATES:
             raise ValueError(f"head must be one of {tuple(LEARNING_RATES)}, got {self.head!r}")
-        if mix not in MIXES:
-            raise ValueError(f"mix must be one of {MIXES}, got {mix!r}")
+        if self.mix not in self._mixes:
+            raise ValueError(f"mix must be one of {self._mixes}, got {self.mix!r}")
         for name, kind in (("alpha", Real), ("max_epochs", Integral), ("batch_size", Integral)):
             value = getattr(self, name)
             if not (isinstance(value, kind) and 0 < float(value) < math.inf):
@@ -103,7 +105,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
         if not (isinstance(self.weight_decay, Real) and 0 <= float(self.weight_decay) < math.inf):
             raise ValueError(f"weight_decay must be a number from 0, got {self.weight_decay!r}")
         return TrainingOptions(
-            mix=mix,
+            mix=self.mix or MixOptions.mix,
             alpha=float(self.alpha),
             batch_size=int(self.batch_size),
             priors=self.priors,

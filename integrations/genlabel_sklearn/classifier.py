@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Literal, Self
 
 import torch
@@ -13,7 +13,7 @@ from genlabel_plugins.stacked import StackedNetworks
 from genlabel_plugins.stacked_training import train_stacked
 from genlabel_plugins.table import Table, arrange
 from genlabel_plugins.training import hold_out
-from genlabel_sklearn.base import LEARNING_RATES, NetworkClassifier
+from genlabel_sklearn.base import LEARNING_RATES, MIXES, NetworkClassifier
 from genlabel_sklearn.members import Array, Network
 
 SCHEMES: dict[str, Scheme] = {"genlabel": "genlabel", "linear": "mixup", "logistic": "logistic", "nearest": "nearest"}
@@ -22,9 +22,9 @@ SCHEMES: dict[str, Scheme] = {"genlabel": "genlabel", "linear": "mixup", "logist
 class GenLabelClassifier(NetworkClassifier):
     r"""Logistic regression, or a network with hidden layers, trained on mixed rows with GenLabel's labels.
 
-    Rows are standardised inside, so that units do not matter. Whole-numbered `sample_weight` repeats rows, or leaves
-    them out; other weights say how often training visits a row relative to the rest. What is learnt does not depend
-    on the order of the rows.
+    Rows are standardised inside, so that units do not matter. Whole-numbered `sample_weight`, up to a
+    mean of 100, repeats rows, or leaves them out; other weights say how often training visits a row relative to the
+    rest. What is learnt does not depend on the order of the rows.
 
     Args:
         backend: Density of the classes, a registered name or an object with `fit` and `log_prob`.
@@ -47,7 +47,7 @@ class GenLabelClassifier(NetworkClassifier):
         random_state: Seed, or a `RandomState`.
         device: Device of the training, such as `"cuda"`; None is the CPU.
         warm_start: Go on from the network of the previous `fit`.
-        verbose: Show a progress bar.
+        verbose: Show a progress bar, if tqdm is installed.
 
     Attributes:
         classes_: Class names, sorted, shape `(C,)`.
@@ -72,6 +72,7 @@ class GenLabelClassifier(NetworkClassifier):
         Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, Algorithm 1.
     """
 
+    _mixes = (*MIXES, None)
     coefs_: list[Array]
     intercepts_: list[Array]
 
@@ -127,7 +128,7 @@ class GenLabelClassifier(NetworkClassifier):
 
         Ctrl-C ends the training and keeps what is learnt.
         """
-        candidate, options = self._candidate(), self._options("mixup" if self.mix is None else self.mix)
+        candidate, options = self._candidate(), self._options()
         earlier = self._network() if self.warm_start and hasattr(self, "coefs_") else None
         if earlier is not None and earlier.sizes[1:-1] != options.hidden:
             raise ValueError(f"warm_start needs the hidden layers {earlier.sizes[1:-1]}, got {options.hidden}")
@@ -171,6 +172,8 @@ class GenLabelClassifier(NetworkClassifier):
             raise ValueError(f"label must be one of {tuple(SCHEMES)}, got {self.label!r}")
         scheme = SCHEMES[self.label] if self.mix is not None else "vanilla"
         relabelled = scheme == "genlabel"
+        if relabelled and self.backend is None:
+            raise ValueError("backend must be a registered name or an object with fit and log_prob, got None")
         rate = LEARNING_RATES.get(self.head, 0.1) if self.learning_rate is None else self.learning_rate
         return Candidate(
             scheme=scheme,
@@ -181,7 +184,7 @@ class GenLabelClassifier(NetworkClassifier):
         )
 
     def _hold_out(self, target: Tensor, seed: int) -> tuple[Tensor, Tensor]:
-        if not 0 < self.validation_fraction < 1:
+        if not (isinstance(self.validation_fraction, Real) and 0 < float(self.validation_fraction) < 1):
             raise ValueError(f"validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}")
         rows, held_out = hold_out(target, self.validation_fraction, torch.Generator().manual_seed(seed))
         if not len(held_out):

@@ -59,13 +59,14 @@ class GenLabelClassifierCV(NetworkClassifier):
         class_weight: None, `"balanced"` or a dict: how often training visits each class relative to its rows.
         random_state: Seed, or a `RandomState`.
         device: Device of the training, such as `"cuda"`; None is the CPU.
-        verbose: Show a progress bar.
+        verbose: Show a progress bar, if tqdm is installed.
 
     Attributes:
         classes_: Class names, sorted, shape `(C,)`.
         cv_results_: Dict of arrays, as `GridSearchCV` has it, with `standard_error_test_score` and the `weight` of
             each candidate in the classifier, and without times: all are trained together.
-        best_params_: Parameters of the best candidate; of equals, the simplest.
+        best_params_: Parameters of the candidate of the greatest weight, by `"average"` and `"best"` the one of the
+            highest score; of equals, the simplest.
         best_index_: Its place in `cv_results_`.
         best_score_: Its mean held-out score.
         n_splits_: Number of splits.
@@ -139,7 +140,7 @@ class GenLabelClassifierCV(NetworkClassifier):
 
         Held-out rows count by `sample_weight`, `(N,)`, too.
         """
-        options = self._options(self.mix)
+        options = self._options()
         if self.n_repeats != "auto" and not (isinstance(self.n_repeats, Integral) and self.n_repeats > 0):
             raise ValueError(f"n_repeats must be 'auto' or a positive whole number, got {self.n_repeats!r}")
         check_selection(self.scoring, self.selection)
@@ -169,7 +170,7 @@ class GenLabelClassifierCV(NetworkClassifier):
         weight = select(cv, self.scoring, self.selection)
         self.n_splits_ = len(cv.accuracy)
         self.cv_results_ = cv_results(cv, self.scoring, weight)
-        self.best_index_ = int(self.cv_results_["mean_test_score"].argmax())
+        self.best_index_ = int(self.cv_results_["weight"].argmax())
         self.best_params_ = self.cv_results_["params"][self.best_index_]
         self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
         chosen = weight.nonzero().squeeze(1).tolist()

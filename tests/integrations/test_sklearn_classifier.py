@@ -240,7 +240,9 @@ def test_an_interrupt_keeps_what_is_learnt(monkeypatch):
     [
         ({"head": "linear"}, "head must be one of .'logistic', 'mlp'., got 'linear'"),
         ({"label": "soft"}, "label must be one of .*'nearest'.*got 'soft'"),
-        ({"mix": "cutmix"}, "mix must be one of .*'column_cutmix'.*got 'cutmix'"),
+        ({"mix": "cutmix"}, "mix must be one of .*'column_cutmix'.*None.*got 'cutmix'"),
+        ({"backend": None}, "backend must be .*log_prob, got None"),
+        ({"early_stopping": True, "validation_fraction": "x"}, "validation_fraction must lie .*got 'x'"),
         ({"backend": "gmm"}, "backend must be one of .*'gm'.*got 'gmm'"),
         ({"priors": "flat"}, "priors must be 'uniform'.*got 'flat'"),
         ({"priors": [0.5, 0.5]}, "3 numbers, one per class, got 2"),

@@ -122,7 +122,7 @@ def test_one_standard_error_takes_the_simplest_within():
         assert np.isfinite(error).all()
         first = int(np.argmax(mean >= mean.max() - error[mean.argmax()]))
         assert mean[0] < mean.max() - error[mean.argmax()]  # the first does not learn
-        assert search.members_ == [(search.cv_results_["params"][first], 1.0)]
+        assert search.members_ == [(search.best_params_, 1.0)] == [(search.cv_results_["params"][first], 1.0)]
 
 
 @pytest.mark.parametrize("scoring", ["accuracy", "neg_log_loss"])
@@ -237,6 +237,13 @@ def test_an_interrupt_is_not_mistaken_for_a_result():
         classifier(schemes=("mixup", "genlabel"), backends=(Centroids(calls=0),)).fit(*IRIS)
 
 
+def test_a_density_that_knows_its_rows_only_says_so_where_a_fold_lacks_the_last_class():
+    X, y = WINE[0][:150], WINE[1][:150].copy()
+    y[:], y[75:149], y[149] = 0, 1, 2  # one row, held out by one of the folds
+    with pytest.raises(ValueError, match=r"no row of the last of 3 classes.*Centroids.*n_classes"):
+        classifier(backends=(Centroids(),)).fit(X, y)
+
+
 def test_a_bar_shows_progress(capsys):
     classifier(verbose=True).fit(*IRIS)
     assert "candidates, 5 splits" in capsys.readouterr().err
@@ -250,6 +257,10 @@ def test_a_bar_shows_progress(capsys):
         ({"schemes": ("cutmix",)}, "scheme must be one of .*'genlabel'.*got 'cutmix'"),
         ({"schemes": ()}, "nothing to choose from: got schemes"),
         ({"backends": ("gmm",)}, "backend must be one of .*'gm'.*got 'gmm'"),
+        ({"backends": "gm"}, r"backends must be a sequence, such as \('gm', 'kde'\), got 'gm'"),
+        ({"gammas": 0.5}, r"gammas must be a sequence, such as \(0.2, 0.8\), got 0.5"),
+        ({"learning_rates": None}, "learning_rates must be a sequence, .*got None"),
+        ({"backends": ()}, "nothing to choose from for scheme 'genlabel': .*got .*backends"),
         ({"gammas": (0.5, 2)}, r"gamma must lie in \[0, 1\], got 2"),
         ({"learning_rates": (0,)}, "learning_rate must be a positive number, got 0"),
         ({"cv": 1}, "2 folds .* got 1"),
