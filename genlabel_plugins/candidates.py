@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, get_args
@@ -107,7 +107,7 @@ def candidate_grid(
     """
     choices = {"schemes": schemes, "backends": backends, "gammas": gammas, "learning_rates": learning_rates}
     for name, values in choices.items():
-        if isinstance(values, str) or not isinstance(values, Iterable):
+        if isinstance(values, str) or not isinstance(values, Collection):
             raise ValueError(f"{name} must be a sequence, such as {_EXAMPLES[name]}, got {values!r}")
     listed = ", ".join(f"{name} {tuple(values)}" for name, values in choices.items())
     if not len(schemes):

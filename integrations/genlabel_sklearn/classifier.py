@@ -22,9 +22,9 @@ SCHEMES: dict[str, Scheme] = {"genlabel": "genlabel", "linear": "mixup", "logist
 class GenLabelClassifier(NetworkClassifier):
     r"""Logistic regression, or a network with hidden layers, trained on mixed rows with GenLabel's labels.
 
-    Rows are standardised inside, so that units do not matter. Whole-numbered `sample_weight`, up to a
-    mean of 100, repeats rows, or leaves them out; other weights say how often training visits a row relative to the
-    rest. What is learnt does not depend on the order of the rows.
+    Rows are standardised inside, so that units do not matter. Whole-numbered `sample_weight`, up to a mean of 100,
+    repeats rows, or leaves them out; other weights say how often training visits a row relative to the rest. What is
+    learnt does not depend on the order of the rows.
 
     Args:
         backend: Density of the classes, a registered name or an object with `fit` and `log_prob`.

@@ -259,6 +259,7 @@ def test_a_bar_shows_progress(capsys):
         ({"backends": ("gmm",)}, "backend must be one of .*'gm'.*got 'gmm'"),
         ({"backends": "gm"}, r"backends must be a sequence, such as \('gm', 'kde'\), got 'gm'"),
         ({"gammas": 0.5}, r"gammas must be a sequence, such as \(0.2, 0.8\), got 0.5"),
+        ({"gammas": map(float, "5")}, "gammas must be a sequence, .*got <map"),
         ({"learning_rates": None}, "learning_rates must be a sequence, .*got None"),
         ({"backends": ()}, "nothing to choose from for scheme 'genlabel': .*got .*backends"),
         ({"gammas": (0.5, 2)}, r"gamma must lie in \[0, 1\], got 2"),
