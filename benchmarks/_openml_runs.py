@@ -14,18 +14,11 @@ from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from genlabel_plugins.candidates import candidate_grid
-from genlabel_plugins.diagnostics.fit import calibration_error, confidence_bins
-from genlabel_plugins.selection import (
-    CrossValidation,
-    cross_validate,
-    generative_log_p,
-    network_log_p,
-    repeats_for,
-    select,
-)
-from genlabel_plugins.stacked_training import TrainingOptions, train_stacked
-from genlabel_plugins.table import Table
+from genlabel_plugins.diagnostics.questions.density_fit import calibration_error, confidence_bins
+from genlabel_plugins.selection import candidate_grid, cross_validate, select
+from genlabel_plugins.selection._stacked_training import TrainingOptions, train_stacked
+from genlabel_plugins.selection._table import Table
+from genlabel_plugins.selection.search import CrossValidation, generative_log_p, network_log_p, repeats_for
 from genlabel_sklearn import GenLabelClassifierCV
 
 SCORINGS = ("accuracy", "neg_log_loss")

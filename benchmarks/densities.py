@@ -26,7 +26,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from genlabel_plugins import class_posterior, make_backend
-from genlabel_plugins.moments import class_moments
+from genlabel_plugins.densities._moments import class_moments
 
 try:
     import faiss

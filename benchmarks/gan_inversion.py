@@ -17,7 +17,7 @@ from rich.progress import track
 from rich.table import Table
 from torch import Tensor
 
-from genlabel_plugins.backends.gan_inversion import GANInversion
+from genlabel_plugins.densities.backends.gan_inversion import GANInversion
 
 NETWORKS = {
     "mlp": {"hidden_features": (128, 128)},

@@ -15,8 +15,7 @@ import torch
 from _timing import interleave, ratios, versions
 from torch import Tensor
 
-from genlabel_plugins import GenLabel, GenLabelMix, make_backend
-from genlabel_plugins.generative_mixing import GenerativeMix, GenerativeMixer
+from genlabel_plugins import GenerativeMix, GenerativeMixer, GenLabel, GenLabelMix, make_backend
 
 N_FEATURES, N_CLASSES, N_ROWS, N_BATCH, N_STEPS = 20, 10, 500, 256, 30
 DENSITIES: dict[str, dict[str, Any]] = {

@@ -17,8 +17,7 @@ from matplotlib.colors import ListedColormap
 from sklearn.datasets import make_circles
 from torch import Tensor
 
-from genlabel_plugins import Density, GenLabel, Mixup, make_backend
-from genlabel_plugins.generative_mixing import GenerativeMixer, GenerativePairs
+from genlabel_plugins import Density, GenerativeMixer, GenerativePairs, GenLabel, Mixup, make_backend
 
 COLORS = ListedColormap(plt.get_cmap("Set1").colors)
 N_MIXED = 2500

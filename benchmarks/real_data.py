@@ -24,7 +24,7 @@ from sklearn.naive_bayes import GaussianNB
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from genlabel_plugins import list_backends, make_backend
+from genlabel_plugins import classifier_accuracy, list_backends, make_backend
 
 SETS = ("wine", "segment", "diabetes_pima", "mfeat-morphological", "balance-scale_binary")
 SEEDS = range(3)
@@ -59,7 +59,7 @@ def split(x, target, seed):
 def score_backend(name, x, x_test, target, target_test):
     density = make_backend(name).fit(torch.as_tensor(x).float(), torch.as_tensor(target))
     rows, labels = torch.as_tensor(x_test).float(), torch.as_tensor(target_test)
-    accuracy = density.classifier_accuracy(rows, labels, n_folds=None)
+    accuracy = classifier_accuracy(density, rows, labels, n_folds=None)
     if not density.normalized:
         return accuracy, float("nan")
     true_class = density.log_prob(rows).gather(1, labels[:, None])

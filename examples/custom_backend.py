@@ -11,8 +11,7 @@ from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Laplace
 from torch.nn.functional import cross_entropy
 
-from genlabel_plugins import GenLabel, make_backend, register_backend
-from genlabel_plugins.per_class import PerClass
+from genlabel_plugins import GenLabel, PerClass, classifier_accuracy, make_backend, register_backend
 from genlabel_plugins.testing import check_relabeler
 
 EPOCHS, SEEDS = 200, 5
@@ -59,7 +58,7 @@ def main() -> None:
         torch.as_tensor(scaled).float(), torch.as_tensor(data.target), test_size=0.5, random_state=0
     )
     x, x_test, target, target_test = parts
-    held_out = make_backend("laplace").classifier_accuracy(x, target)
+    held_out = classifier_accuracy(make_backend("laplace"), x, target)
     print(f"the densities alone classify {held_out:.1%} of held-out training rows")
     genlabel = GenLabel("laplace", gamma=0.5).fit(x, target)
     for name, relabeler in (("mixup", None), ("GenLabel", genlabel)):

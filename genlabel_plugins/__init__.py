@@ -1,21 +1,39 @@
 """GenLabel: mixup labels from class-conditional densities, inside the tools people train with."""
 
-from genlabel_plugins.density import Density
-from genlabel_plugins.from_classifier import FromClassifier
-from genlabel_plugins.generative_mixing import GenerativeMix, GenerativeMixer, GenerativePairs
-from genlabel_plugins.genlabel_mix import BatchMix, GenLabelMix, LabelledMix, relabel
-from genlabel_plugins.intrusion import ExcludeIntrusion, intrudes, intrusion_rates
-from genlabel_plugins.labels import LogisticLabel, NearestLabel, PosteriorLabel, linear_label
-from genlabel_plugins.latent import RunningGaussian
-from genlabel_plugins.manifold import ManifoldMix
-from genlabel_plugins.mixing import ColumnCutMix, CutMix, Mixed, Mixer, Mixup
-from genlabel_plugins.pairing import DistanceAlpha
-from genlabel_plugins.per_class import PerClass
-from genlabel_plugins.registry import list_backends, make_backend, register_backend, unregister_backend
-from genlabel_plugins.relabeler import GenLabel, Relabeler, blend, class_posterior
-from genlabel_plugins.sampler import GenerativeMixSampler
+from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+from genlabel_plugins._version import __version__
+from genlabel_plugins.densities import (
+    Density,
+    FromClassifier,
+    PerClass,
+    RunningGaussian,
+    list_backends,
+    make_backend,
+    register_backend,
+    unregister_backend,
+)
+from genlabel_plugins.labels import LogisticLabel, NearestLabel, PosteriorLabel, linear_label
+from genlabel_plugins.loops import BatchMix, GenerativeMix, GenLabelMix, LabelledMix, ManifoldMix, relabel
+from genlabel_plugins.mixing import (
+    ColumnCutMix,
+    CutMix,
+    DistanceAlpha,
+    ExcludeIntrusion,
+    GenerativeMixer,
+    GenerativePairs,
+    Mixed,
+    Mixer,
+    Mixup,
+    intrudes,
+    intrusion_rates,
+)
+from genlabel_plugins.persistence import load, save
+from genlabel_plugins.relabeler import GenLabel, Relabeler, blend, class_posterior
+from genlabel_plugins.scoring import classifier_accuracy
+
+if TYPE_CHECKING:
+    from genlabel_plugins.mixing.sampler import GenerativeMixSampler
 
 __all__ = [
     "BatchMix",
@@ -42,14 +60,26 @@ __all__ = [
     "PosteriorLabel",
     "Relabeler",
     "RunningGaussian",
+    "__version__",
     "blend",
     "class_posterior",
+    "classifier_accuracy",
     "intrudes",
     "intrusion_rates",
     "linear_label",
     "list_backends",
+    "load",
     "make_backend",
     "register_backend",
     "relabel",
+    "save",
     "unregister_backend",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "GenerativeMixSampler":  # a scikit-learn estimator, whose base takes longer to import than torch
+        from genlabel_plugins.mixing.sampler import GenerativeMixSampler  # noqa: PLC0415
+
+        return GenerativeMixSampler
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

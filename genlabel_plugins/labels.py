@@ -8,8 +8,8 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins.intrusion import TrainingSamples
-from genlabel_plugins.mixing import Inputs, Mixed, one_hot
+from genlabel_plugins.mixing.intrusion import TrainingSamples
+from genlabel_plugins.mixing.mixers import Inputs, Mixed, one_hot
 
 LabelPolicy: TypeAlias = Callable[[Mixed], Tensor]
 

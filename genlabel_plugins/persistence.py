@@ -7,38 +7,32 @@ import inspect
 import json
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins.density import Density
-from genlabel_plugins.generative_model import GenerativeModel
-from genlabel_plugins.registry import backend_name, make_backend
+from genlabel_plugins.densities.density import Density
+from genlabel_plugins.densities.registry import backend_name, make_backend
 from genlabel_plugins.relabeler import GenLabel
 
-try:
-    from safetensors import SafetensorError, safe_open
-    from safetensors.torch import save_file
-except ModuleNotFoundError as error:
-    if error.name != "safetensors":
-        raise
-    raise ModuleNotFoundError("saving needs safetensors: pip install 'genlabel-plugins[save]'") from error
-
 FORMAT_VERSION = 1
+Model = TypeVar("Model", bound=nn.Module)
 _MISSING = object()
 _KEY = "genlabel_plugins"  # of the one metadata entry of a file
 
 
-def save(model: GenerativeModel, path: str | PathLike[str]) -> None:
+def save(model: Density | GenLabel, path: str | PathLike[str]) -> None:
     """Write a fitted density, or a relabeler with its fitted density, to one safetensors file.
 
     The metadata hold format version, backend name, constructor arguments and a hash of all of it and the tensors.
 
     Raises:
+        ModuleNotFoundError: Without safetensors.
         ValueError: If the backend is not registered under its class, or an argument is no JSON value.
         NotFittedError: Before `fit`.
     """
+    safetensors = _safetensors()
     density = model.density if isinstance(model, GenLabel) else model
     if not isinstance(density, Density):
         raise ValueError(f"only a Density can be saved, got {type(density).__name__}")
@@ -56,36 +50,43 @@ def save(model: GenerativeModel, path: str | PathLike[str]) -> None:
         for name, tensor in density.state_dict().items()
     }
     header["sha256"] = _digest(header, tensors)
-    save_file(tensors, path, {_KEY: json.dumps(header)})
+    safetensors.torch.save_file(tensors, path, {_KEY: json.dumps(header)})
 
 
-def load(path: str | PathLike[str]) -> Density | GenLabel:
+def load(path: str | PathLike[str], kind: type[Model] = nn.Module) -> Model:  # type: ignore[assignment]
     """Read what `save` wrote, on the CPU.
 
+    Args:
+        path: File to read.
+        kind: What the file must hold: `Density`, a backend's class or `GenLabel`; by default any of them.
+
     Raises:
-        ValueError: If the file is truncated, foreign, altered or of another version.
+        ModuleNotFoundError: Without safetensors.
+        ValueError: If the file is truncated, foreign, altered, of another version or holds something else.
     """
     path = Path(path)
     header, tensors = _read(path)
     density = _rebuild(path, header, tensors)
     options = header.get("relabeler")
-    if options is None:
-        return density
     try:
-        return GenLabel(**{**options, "backend": density})
+        model = density if options is None else GenLabel(**{**options, "backend": density})
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path} asks for a relabeler that cannot be made: {error}") from error
+    if not isinstance(model, kind):
+        raise ValueError(f"{path} holds a {type(model).__name__}, not a {kind.__name__}")
+    return model
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors of a file, once version and hash are found right."""
+    safetensors = _safetensors()
     if not path.is_file():
         raise FileNotFoundError(f"no such file: {path}")
     try:
-        with safe_open(path, framework="pt") as file:
+        with safetensors.safe_open(path, framework="pt") as file:
             header = json.loads((file.metadata() or {}).get(_KEY, "null"))
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    except (SafetensorError, ValueError, RecursionError) as error:
+    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is no file of genlabel_plugins, or a damaged one: {error}") from error
     if not isinstance(header, dict) or "version" not in header:
         raise ValueError(f"{path} is no file of genlabel_plugins: its metadata lack the entry {_KEY!r}")
@@ -139,6 +140,16 @@ def _digest(header: dict[str, Any], tensors: dict[str, Tensor]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.torch  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError as error:
+        if error.name != "safetensors":
+            raise
+        raise ModuleNotFoundError("saving needs safetensors: pip install 'genlabel-plugins[save]'") from error
+    return safetensors
 
 
 def _first_line(error: Exception) -> str:

@@ -8,9 +8,9 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from genlabel_plugins.density import LearntState, full_precision
-from genlabel_plugins.generative_model import GenerativeModel, best_temperature, held_out
-from genlabel_plugins.registry import make_backend
+from genlabel_plugins._state import LearntState, full_precision
+from genlabel_plugins.densities.registry import make_backend
+from genlabel_plugins.scoring import best_temperature, held_out
 
 
 @runtime_checkable
@@ -30,7 +30,7 @@ class Relabeler(Protocol):
         ...
 
 
-class GenLabel(GenerativeModel, LearntState):
+class GenLabel(LearntState):
     r"""Relabel mixed inputs by the posterior of a generative model (GenLabel, Algorithm 1).
 
     .. math:: y = \gamma\, y_\text{gen} + (1 - \gamma)\, y_\text{mix}, \qquad
@@ -243,3 +243,16 @@ def _as_prior(priors: Any) -> Tensor | None:
     if prior.ndim != 1 or not bool((prior >= 0).all()) or not 0 < float(prior.sum()) < torch.inf:
         raise ValueError(f"priors must be non-negative numbers, one per class, got {priors!r}")
     return prior / prior.sum()
+
+
+def n_classes_of(relabeler: Any) -> int:
+    """Number of classes of a fitted density, or of a relabeler's.
+
+    Raises:
+        ValueError: If it is not known.
+    """
+    for model in (relabeler, getattr(relabeler, "density", None)):
+        n_classes = getattr(model, "n_classes", None)
+        if n_classes is not None:
+            return int(n_classes)
+    raise ValueError(f"n_classes must be given, or the relabeler fitted, got {type(relabeler).__name__} without")

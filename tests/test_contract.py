@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch.distributions import Independent, Laplace
 
-from genlabel_plugins import list_backends, make_backend
-from genlabel_plugins.backends.gaussian import GaussianMixture
-from genlabel_plugins.per_class import PerClass
+from genlabel_plugins import PerClass, list_backends, make_backend
+from genlabel_plugins.densities.backends.gaussian import GaussianMixture
 from genlabel_plugins.testing import check_relabeler, relabeler_checks
 
 CHEAP = {

@@ -10,14 +10,20 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_iris, load_wine
 from torch.distributions import Independent, Normal
 
-from genlabel_plugins import GenLabel, PerClass, RunningGaussian
-from genlabel_plugins.backends.gaussian import GaussianMixture
-from genlabel_plugins.backends.kernel_density import KernelDensity
-from genlabel_plugins.backends.mixed_types import MixedTypes, encode_rows
-from genlabel_plugins.generative_mixing import GenerativeMix, GenerativeMixer, GenerativePairs
-from genlabel_plugins.manifold import ManifoldMix
-from genlabel_plugins.registry import make_backend
-from genlabel_plugins.segments import QuadraticLogRatio, closest_position
+from genlabel_plugins import (
+    GenerativeMix,
+    GenerativeMixer,
+    GenerativePairs,
+    GenLabel,
+    ManifoldMix,
+    PerClass,
+    RunningGaussian,
+    make_backend,
+)
+from genlabel_plugins.densities._segments import QuadraticLogRatio, closest_position
+from genlabel_plugins.densities.backends.gaussian import GaussianMixture
+from genlabel_plugins.densities.backends.kernel_density import KernelDensity
+from genlabel_plugins.densities.backends.mixed_types import MixedTypes, encode_rows
 
 DENSITIES = {
     "full": {"covariance_type": "full"},
@@ -168,7 +174,7 @@ def test_a_table_too_large_for_cached_scores_is_searched_by_log_prob(monkeypatch
     density, x, target = fitted("kde")
     i, j, lam = pairs(x, target, 100)
     cached = GenerativeMixer(density)(x[i], x[j], target[i], target[j], lam)
-    monkeypatch.setattr("genlabel_plugins.backends.kernel_density.MAX_SEGMENT_ELEMENTS", 0)
+    monkeypatch.setattr("genlabel_plugins.densities.backends.kernel_density.MAX_SEGMENT_ELEMENTS", 0)
     measured = GenerativeMixer(density)(x[i], x[j], target[i], target[j], lam)
     torch.testing.assert_close(cached.x_mix, measured.x_mix, rtol=0, atol=1e-6)
 

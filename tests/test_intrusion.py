@@ -6,8 +6,8 @@ import torch
 from scipy.spatial.distance import cdist
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from genlabel_plugins.intrusion import ExcludeIntrusion, TrainingSamples, intrudes, intrusion_rates
-from genlabel_plugins.mixing import ColumnCutMix, Mixup
+from genlabel_plugins import ColumnCutMix, ExcludeIntrusion, Mixup, intrudes, intrusion_rates
+from genlabel_plugins.mixing.intrusion import TrainingSamples
 
 LINE = torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)  # Example 1 of the paper
 LINE_TARGET = torch.tensor([0, 1, 0])

@@ -6,9 +6,7 @@ import torch
 from scipy.special import expit
 from sklearn.neighbors import KNeighborsClassifier
 
-from genlabel_plugins import GenLabel, GenLabelMix
-from genlabel_plugins.labels import LogisticLabel, NearestLabel, PosteriorLabel, linear_label
-from genlabel_plugins.mixing import Mixup
+from genlabel_plugins import GenLabel, GenLabelMix, LogisticLabel, Mixup, NearestLabel, PosteriorLabel, linear_label
 
 
 @pytest.fixture

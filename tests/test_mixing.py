@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from genlabel_plugins.mixing import MIXERS, ColumnCutMix, CutMix, Mixup, interpolate, make_mixer
-from genlabel_plugins.pairing import DistanceAlpha, draw_beta, draw_partner
+from genlabel_plugins import ColumnCutMix, CutMix, DistanceAlpha, Mixup
+from genlabel_plugins.mixing import MIXERS, make_mixer
+from genlabel_plugins.mixing.mixers import interpolate
+from genlabel_plugins.mixing.pairing import draw_beta, draw_partner
 
 SHAPES = {"mixup": (8, 3), "cutmix": (8, 2, 5, 7), "column_cutmix": (8, 6)}
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from genlabel_plugins import moments
-from genlabel_plugins.moments import class_moments
+from genlabel_plugins.densities import _moments as moments
+from genlabel_plugins.densities._moments import class_moments
 
 
 def _rows(dtype=torch.float64, offset=0.0):

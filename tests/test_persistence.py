@@ -13,18 +13,17 @@ from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from test_contract import CHEAP
 
-from genlabel_plugins import Density, GenLabel, RunningGaussian, list_backends, make_backend
-from genlabel_plugins.backends.gaussian import GaussianMixture
-from genlabel_plugins.per_class import PerClass
-from genlabel_plugins.testing.assertions import blobs
+from genlabel_plugins import Density, GenLabel, PerClass, RunningGaussian, list_backends, load, make_backend, save
+from genlabel_plugins.densities.backends.gaussian import GaussianMixture
+from genlabel_plugins.testing._assertions import blobs
 
 
 @pytest.mark.parametrize("name", list_backends())
 def test_every_backend_comes_back_as_it_was(name, tmp_path):
     x, target = blobs()
     density = make_backend(name, **CHEAP.get(name, {})).fit(x.float(), target, n_classes=4)
-    density.save(tmp_path / "density.safetensors")
-    loaded = Density.load(tmp_path / "density.safetensors")
+    save(density, tmp_path / "density.safetensors")
+    loaded = load(tmp_path / "density.safetensors", Density)
     assert type(loaded) is type(density)
     assert torch.equal(loaded.log_prob(x), density.log_prob(x))
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
@@ -42,8 +41,8 @@ def test_every_backend_comes_back_as_it_was(name, tmp_path):
 def test_a_relabeler_comes_back_as_it_was(options, tmp_path):
     x, target = blobs()
     genlabel = GenLabel(make_backend("gm", covariance_type="tied", reg_covar=1e-3), **options).fit(x, target)
-    genlabel.save(tmp_path / "genlabel.safetensors")
-    loaded = GenLabel.load(tmp_path / "genlabel.safetensors")
+    save(genlabel, tmp_path / "genlabel.safetensors")
+    loaded = load(tmp_path / "genlabel.safetensors", GenLabel)
     y_mix = torch.full((len(x), 3), 1 / 3, dtype=torch.float64)
     assert torch.allclose(loaded.relabel(x * 2, y_mix), genlabel.relabel(x * 2, y_mix), rtol=0, atol=1e-15)
     assert loaded.density.covariance_type == "tied"
@@ -53,15 +52,15 @@ def test_a_relabeler_comes_back_as_it_was(options, tmp_path):
 def test_a_calibrated_temperature_is_saved(tmp_path):
     x, target = blobs()
     genlabel = GenLabel("gm").fit(x, target).calibrate(x, target)
-    genlabel.save(tmp_path / "file")
-    assert GenLabel.load(tmp_path / "file").temperature == genlabel.temperature
+    save(genlabel, tmp_path / "file")
+    assert load(tmp_path / "file", GenLabel).temperature == genlabel.temperature
 
 
 def test_load_says_what_the_file_holds(tmp_path):
-    make_backend("gm").fit(*blobs()).save(tmp_path / "file")
-    assert isinstance(GaussianMixture.load(tmp_path / "file"), GaussianMixture)
+    save(make_backend("gm").fit(*blobs()), tmp_path / "file")
+    assert isinstance(load(tmp_path / "file", GaussianMixture), GaussianMixture)
     with pytest.raises(ValueError, match="holds a GaussianMixture, not a GenLabel"):
-        GenLabel.load(tmp_path / "file")
+        load(tmp_path / "file", GenLabel)
 
 
 @pytest.mark.parametrize(
@@ -74,18 +73,18 @@ def test_load_says_what_the_file_holds(tmp_path):
 )
 def test_what_cannot_be_saved_is_refused(model, message, tmp_path):
     with pytest.raises(ValueError, match=message):
-        model.fit(*blobs()).save(tmp_path / "file")
+        save(model.fit(*blobs()), tmp_path / "file")
     assert not (tmp_path / "file").exists()
 
 
 def test_an_unfitted_density_is_refused(tmp_path):
     with pytest.raises(NotFittedError):
-        GenLabel("gm").save(tmp_path / "file")
+        save(GenLabel("gm"), tmp_path / "file")
 
 
 @pytest.fixture
 def saved(tmp_path):
-    GenLabel("gm").fit(*blobs()).save(tmp_path / "file")
+    save(GenLabel("gm").fit(*blobs()), tmp_path / "file")
     return tmp_path / "file"
 
 
@@ -136,14 +135,14 @@ FOREIGN = {
 def test_foreign_and_damaged_files_are_refused(spoil, saved):
     spoil(saved)
     with pytest.raises(ValueError, match="is no file of genlabel_plugins") as error:
-        GenLabel.load(saved)
+        load(saved, GenLabel)
     assert "\n" not in str(error.value)
 
 
 def test_another_version_is_refused(saved):
     _rewrite(saved, lambda header: header.update(version=2))
     with pytest.raises(ValueError, match="must have format version 1, got 2"):
-        GenLabel.load(saved)
+        load(saved, GenLabel)
 
 
 def _set_gamma(header):
@@ -162,7 +161,7 @@ def _add(tensors):
 def test_altered_content_is_refused(edits, saved):
     _rewrite(saved, **edits)
     with pytest.raises(ValueError, match="was altered after it was saved"):
-        GenLabel.load(saved)
+        load(saved, GenLabel)
 
 
 HEADERS = {
@@ -187,7 +186,7 @@ TENSORS = {
 def test_a_malicious_header_is_refused_in_one_sentence(edit, saved):
     _rewrite(saved, edit_header=edit, digest=True)
     with pytest.raises(ValueError, match="file") as error:
-        GenLabel.load(saved)
+        load(saved, GenLabel)
     assert "\n" not in str(error.value)
 
 
@@ -195,10 +194,10 @@ def test_a_malicious_header_is_refused_in_one_sentence(edit, saved):
 def test_malicious_tensors_are_refused_in_one_sentence(edit, saved):
     _rewrite(saved, edit_tensors=edit, digest=True)
     with pytest.raises(ValueError, match="file") as error:
-        GenLabel.load(saved)
+        load(saved, GenLabel)
     assert "\n" not in str(error.value)
 
 
 def test_a_missing_file_is_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
-        GenLabel.load(tmp_path / "nowhere")
+        load(tmp_path / "nowhere", GenLabel)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from genlabel_plugins import Density, list_backends, make_backend, register_backend, unregister_backend
-from genlabel_plugins.registry import backend_name
+from genlabel_plugins.densities.registry import backend_name
 
 PLUGIN = """
-from genlabel_plugins.backends.gaussian import GaussianMixture
+from genlabel_plugins.densities.backends.gaussian import GaussianMixture
 
 class Mine(GaussianMixture):
     pass
@@ -51,8 +51,8 @@ def test_an_installed_package_adds_a_backend_without_being_imported(install):
         import torch
         density = g.make_backend("mine", covariance_type="tied").fit(torch.randn(9, 2), torch.arange(9) % 3)
         print(type(density).__name__, g.GenLabel("mine").density.covariance_type)
-        density.save(sys.path[1] + "/mine.safetensors")
-        print(type(g.Density.load(sys.path[1] + "/mine.safetensors")).__module__)
+        g.save(density, sys.path[1] + "/mine.safetensors")
+        print(type(g.load(sys.path[1] + "/mine.safetensors", g.Density)).__module__)
     """)
     assert run.stdout.split() == ["True", "False", "Mine", "full", "plugin_mine"], run.stderr
     assert not run.stderr
@@ -72,7 +72,7 @@ def test_a_taken_name_is_ignored_with_a_warning(install):
     run = install.run("print(*(type(g.make_backend(name)).__module__ for name in ('mine', 'gm')))")
     mine, built_in = run.stdout.split()
     ignored = {"plugin_one", "plugin_two"} - {mine}
-    assert built_in == "genlabel_plugins.backends.gaussian"
+    assert built_in == "genlabel_plugins.densities.backends.gaussian"
     assert "the plug-in 'plugin_shadow:Mine' is ignored: backend 'gm' is built in" in run.stderr
     assert f"the plug-in '{ignored.pop()}:Mine' is ignored: '{mine}:Mine' is backend 'mine'" in run.stderr
 

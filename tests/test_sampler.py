@@ -7,7 +7,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_wine
 
-from genlabel_plugins.sampler import GenerativeMixSampler
+from genlabel_plugins import GenerativeMixSampler
 
 
 def unbalanced():

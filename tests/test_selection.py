@@ -7,10 +7,10 @@ from sklearn.datasets import load_wine
 from sklearn.model_selection import RepeatedStratifiedKFold, ShuffleSplit
 
 from genlabel_plugins import GenLabel
-from genlabel_plugins.candidates import Candidate, candidate_grid
-from genlabel_plugins.selection import LEAST_WEIGHT, CrossValidation, cross_validate, select, stratified_splits
-from genlabel_plugins.stacked_training import TrainingOptions
-from genlabel_plugins.table import Table
+from genlabel_plugins.selection import Candidate, candidate_grid, cross_validate, select
+from genlabel_plugins.selection._stacked_training import TrainingOptions
+from genlabel_plugins.selection._table import Table
+from genlabel_plugins.selection.search import LEAST_WEIGHT, CrossValidation, stratified_splits
 from genlabel_sklearn.classifier_cv import cv_results
 
 X, Y = (torch.from_numpy(part) for part in load_wine(return_X_y=True))

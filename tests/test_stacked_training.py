@@ -8,12 +8,13 @@ from torch import nn
 from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from genlabel_plugins import GenLabel, stacked_training
-from genlabel_plugins.candidates import Candidate, candidate_grid
-from genlabel_plugins.epochs import Epochs
-from genlabel_plugins.stacked import StackedNetworks
-from genlabel_plugins.stacked_training import TrainingOptions, train_stacked
-from genlabel_plugins.table import Table
+from genlabel_plugins import GenLabel
+from genlabel_plugins.selection import Candidate, candidate_grid
+from genlabel_plugins.selection import _stacked_training as stacked_training
+from genlabel_plugins.selection._epochs import Epochs
+from genlabel_plugins.selection._stacked import StackedNetworks
+from genlabel_plugins.selection._stacked_training import TrainingOptions, train_stacked
+from genlabel_plugins.selection._table import Table
 
 SCHEMES = [
     Candidate(scheme="vanilla", learning_rate=0.1),

@@ -5,8 +5,8 @@ import pytest
 import torch
 from scipy import stats
 
-from genlabel_plugins.epochs import Epochs
-from genlabel_plugins.table import Table, systematic_sample
+from genlabel_plugins.selection._epochs import Epochs
+from genlabel_plugins.selection._table import Table, systematic_sample
 
 
 def rows(n=40, seed=0):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from genlabel_plugins.training import hold_out, minibatches, private_rng, train
+from genlabel_plugins.densities._training import hold_out, minibatches, private_rng, train
 
 OPTIONS = {"max_epochs": 200, "patience": 20, "batch_size": 16, "learning_rate": 0.05}
 

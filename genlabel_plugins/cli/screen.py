@@ -10,8 +10,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from genlabel_plugins.cli.backends import BackendLine
-from genlabel_plugins.diagnostics import Diagnosis, wording
+from genlabel_plugins.cli.backend_lines import BackendLine
+from genlabel_plugins.diagnostics import Diagnosis
+from genlabel_plugins.diagnostics.report import wording
 
 TONES = {"good": "green", "fair": "yellow", "poor": "red"}
 

@@ -1,14 +1,14 @@
 """Diagnostics: should these rows be mixed, and how? The command line `genlabel` is a thin layer over this."""
 
-from genlabel_plugins.diagnostics.as_json import to_json
-from genlabel_plugins.diagnostics.comparison import Comparison, Estimate, Setting
-from genlabel_plugins.diagnostics.diagnosis import Diagnosis, diagnose
-from genlabel_plugins.diagnostics.fit import BackendFit, fit_backend
-from genlabel_plugins.diagnostics.labelled_table import LabelledTable, TableError
-from genlabel_plugins.diagnostics.plane import Plane, make_plane
-from genlabel_plugins.diagnostics.preparation import load_table, prepare_table
-from genlabel_plugins.diagnostics.recommendation import Recommendation, recommend
-from genlabel_plugins.diagnostics.report import Report
+from genlabel_plugins.diagnostics.questions.comparison import Comparison, Estimate, Setting
+from genlabel_plugins.diagnostics.questions.density_fit import BackendFit, fit_backend
+from genlabel_plugins.diagnostics.questions.diagnosis import Diagnosis, diagnose
+from genlabel_plugins.diagnostics.questions.projection import Plane, make_plane
+from genlabel_plugins.diagnostics.questions.recommendation import Recommendation, recommend
+from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable, TableError
+from genlabel_plugins.diagnostics.reading.preparation import load_table, prepare_table
+from genlabel_plugins.diagnostics.report.as_json import to_json
+from genlabel_plugins.diagnostics.report.html import Report
 
 __all__ = [
     "BackendFit",

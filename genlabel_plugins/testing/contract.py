@@ -10,9 +10,9 @@ from unittest import SkipTest
 
 import torch
 
-from genlabel_plugins.registry import make_backend
-from genlabel_plugins.testing import behaviour, rows
-from genlabel_plugins.testing.assertions import Make
+from genlabel_plugins.densities.registry import make_backend
+from genlabel_plugins.testing import _behavior_checks, _row_checks
+from genlabel_plugins.testing._assertions import Make
 
 Check = Callable[[Make], None]
 
@@ -55,7 +55,7 @@ def relabeler_checks() -> list[Check]:
         ... def test_contract(check):
         ...     check(lambda: make_backend("gm"))
     """
-    found = [*vars(behaviour).items(), *vars(rows).items()]
+    found = [*vars(_behavior_checks).items(), *vars(_row_checks).items()]
     return [_quiet(check) for name, check in found if name.startswith("check_")]
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins import GenLabel
-from genlabel_plugins.intrusion import TrainingSamples
+from genlabel_plugins.mixing.intrusion import TrainingSamples
 
 MOVED = 0.01  # total variation from which a label counts as corrected
 N_REFERENCE = 20_000  # rows among which a nearest one is looked for

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from genlabel_plugins import ColumnCutMix, Density, GenerativeMixer, GenLabel, Mixed, RunningGaussian, make_backend
-from genlabel_plugins.backends.mixed_types import MixedTypes, encode_rows
-from genlabel_plugins.latent import FeatureTap
-from genlabel_plugins.mixing import Inputs, interpolate, map_inputs, one_hot
+from genlabel_plugins.densities.backends.mixed_types import MixedTypes, encode_rows
+from genlabel_plugins.loops import FeatureTap
+from genlabel_plugins.mixing import Inputs
+from genlabel_plugins.mixing.mixers import interpolate, map_inputs, one_hot
 from genlabel_pytorch_tabular.head import modules_outside, renew
 from genlabel_pytorch_tabular.hosts import host_of
 from genlabel_pytorch_tabular.meters import Meters

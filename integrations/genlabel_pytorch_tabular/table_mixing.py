@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genlabel_plugins import GenerativePairs
-from genlabel_plugins.mixing import Inputs, Mixer, draw_uniform, interpolate, map_inputs
+from genlabel_plugins import GenerativePairs, Mixer
+from genlabel_plugins.mixing import Inputs
+from genlabel_plugins.mixing.mixers import draw_uniform, interpolate, map_inputs
 
 
 class TableMixup(Mixer):

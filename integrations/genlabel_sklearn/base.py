@@ -18,9 +18,9 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
-from genlabel_plugins.mixed_batches import MixOptions
 from genlabel_plugins.mixing import MIXERS
-from genlabel_plugins.stacked_training import TrainingOptions
+from genlabel_plugins.selection._mixed_batches import MixOptions
+from genlabel_plugins.selection._stacked_training import TrainingOptions
 from genlabel_sklearn.members import Array
 
 _KINDS = {Real: "number", Integral: "whole number"}

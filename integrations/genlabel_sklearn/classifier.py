@@ -8,11 +8,11 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from genlabel_plugins.candidates import Candidate, Scheme
-from genlabel_plugins.stacked import StackedNetworks
-from genlabel_plugins.stacked_training import train_stacked
-from genlabel_plugins.table import Table, arrange
-from genlabel_plugins.training import hold_out
+from genlabel_plugins.densities._training import hold_out
+from genlabel_plugins.selection import Candidate, Scheme
+from genlabel_plugins.selection._stacked import StackedNetworks
+from genlabel_plugins.selection._stacked_training import train_stacked
+from genlabel_plugins.selection._table import Table, arrange
 from genlabel_sklearn.base import LEARNING_RATES, MIXES, NetworkClassifier
 from genlabel_sklearn.members import Array, Network
 

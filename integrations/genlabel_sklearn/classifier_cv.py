@@ -9,19 +9,11 @@ import numpy as np
 from sklearn.model_selection import check_cv
 from torch import Tensor
 
-from genlabel_plugins.candidates import Candidate, Scheme, candidate_grid
-from genlabel_plugins.mixed_batches import fit_relabelers
-from genlabel_plugins.selection import (
-    CrossValidation,
-    Selection,
-    Split,
-    check_selection,
-    cross_validate,
-    repeats_for,
-    select,
-)
-from genlabel_plugins.stacked_training import TrainingOptions, train_stacked
-from genlabel_plugins.table import Table, count_rows
+from genlabel_plugins.selection import Candidate, Scheme, Selection, candidate_grid, cross_validate, select
+from genlabel_plugins.selection._mixed_batches import fit_relabelers
+from genlabel_plugins.selection._stacked_training import TrainingOptions, train_stacked
+from genlabel_plugins.selection._table import Table, count_rows
+from genlabel_plugins.selection.search import CrossValidation, Split, check_selection, repeats_for
 from genlabel_sklearn.base import NetworkClassifier, Problem
 from genlabel_sklearn.members import Array, GenerativeClassifier, Network
 

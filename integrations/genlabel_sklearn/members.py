@@ -11,10 +11,8 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
 
-from genlabel_plugins.density import Density
-from genlabel_plugins.registry import make_backend
-from genlabel_plugins.relabeler import GenLabel
-from genlabel_plugins.table import Table
+from genlabel_plugins import Density, GenLabel, make_backend
+from genlabel_plugins.selection._table import Table
 
 Array = NDArray[np.float64]
 

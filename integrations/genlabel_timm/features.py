@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins.latent import FeatureTap
+from genlabel_plugins.loops import FeatureTap
 
 try:
     from timm.utils.model import unwrap_model

@@ -8,8 +8,8 @@ import torch
 from timm.data.mixup import Mixup
 from torch import Tensor
 
-from genlabel_plugins.generative_mixing import GenerativeMixer
-from genlabel_plugins.mixing import one_hot
+from genlabel_plugins import GenerativeMixer
+from genlabel_plugins.mixing.mixers import one_hot
 
 
 class GenerativeMixup(Mixup):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from genlabel_plugins import GenLabel, Relabeler, RunningGaussian
-from genlabel_plugins.density import full_precision
+from genlabel_plugins._state import full_precision
 from genlabel_timm.label_report import LabelReport, largest_entropy
 
 GAMMA = 0.3  # defaults of joint training, by benchmarks/mnist_low_data.py

@@ -9,8 +9,8 @@ from sklearn.datasets import load_digits, make_moons
 from torch import Tensor, nn
 
 from genlabel_plugins import GenLabel
-from genlabel_plugins.backends.gan_inversion import GANInversion
-from genlabel_plugins.quasi_newton import minimize
+from genlabel_plugins.densities._quasi_newton import minimize
+from genlabel_plugins.densities.backends.gan_inversion import GANInversion
 
 CHEAP = {"max_epochs": 2, "hidden_features": (16, 16), "n_restarts": 8, "n_steps": 3}
 
@@ -190,7 +190,7 @@ def test_small_and_empty_classes() -> None:
 def test_chunks_do_not_matter(moons: tuple[GANInversion, Tensor, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     gan, x, target = moons
     whole, w = gan.log_prob(x), gan.invert(x, target)
-    monkeypatch.setattr("genlabel_plugins.backends.gan_inversion.CHUNK_PAIRS", 60)
+    monkeypatch.setattr("genlabel_plugins.densities.backends.gan_inversion.CHUNK_PAIRS", 60)
     torch.testing.assert_close(gan.log_prob(x), whole)
     torch.testing.assert_close(gan.invert(x, target), w)
 

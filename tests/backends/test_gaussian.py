@@ -8,7 +8,7 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.mixture import GaussianMixture as SklearnMixture
 
 from genlabel_plugins import GenLabel, make_backend
-from genlabel_plugins.moments import class_moments
+from genlabel_plugins.densities._moments import class_moments
 
 
 def wine(dtype=torch.float64):
@@ -146,7 +146,7 @@ def test_compiles_without_a_graph_break(kind):
 def test_moments_of_many_blocks_are_those_of_one(monkeypatch):
     x, target = blobs(6)
     whole = class_moments(x, target, 5)
-    monkeypatch.setattr("genlabel_plugins.moments.CHUNK_ROWS", 7)
+    monkeypatch.setattr("genlabel_plugins.densities._moments.CHUNK_ROWS", 7)
     for found, expected in zip(class_moments(x, target, 5), whole, strict=True):
         torch.testing.assert_close(found, expected)
 

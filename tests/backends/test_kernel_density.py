@@ -9,7 +9,7 @@ from scipy.stats import gaussian_kde, multivariate_normal
 from sklearn.datasets import load_wine
 
 from genlabel_plugins import GenLabel, make_backend
-from genlabel_plugins.backends import tiles
+from genlabel_plugins.densities.backends import _tiles as tiles
 
 
 def unequal_classes(sizes=(40, 300, 23, 90), n_features=3, seed=0, dtype=torch.float64):

@@ -11,7 +11,7 @@ from scipy.stats import norm
 from sklearn.naive_bayes import CategoricalNB
 
 from genlabel_plugins import make_backend
-from genlabel_plugins.backends.mixed_types import MixedTypes, encode_rows
+from genlabel_plugins.densities.backends.mixed_types import MixedTypes, encode_rows
 
 CARDINALITY = [3, 2]
 

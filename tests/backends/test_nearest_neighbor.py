@@ -7,7 +7,7 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from genlabel_plugins import GenLabel, make_backend
-from genlabel_plugins.backends import tiles
+from genlabel_plugins.densities.backends import _tiles as tiles
 
 
 def unequal_classes(sizes=(40, 300, 5, 90), n_features=3, seed=0):

@@ -9,11 +9,11 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from genlabel_plugins import make_backend
-from genlabel_plugins.backends import flow_normflows, flow_zuko
-from genlabel_plugins.backends.normalizing_flow import NormalizingFlow
+from genlabel_plugins import load, make_backend, save
+from genlabel_plugins.densities.backends import _flow_normflows, _flow_zuko
+from genlabel_plugins.densities.backends.normalizing_flow import NormalizingFlow
 
-ENGINES = {"normflows": flow_normflows.InvertibleNetwork, "zuko": flow_zuko.InvertibleNetwork}
+ENGINES = {"normflows": _flow_normflows.InvertibleNetwork, "zuko": _flow_zuko.InvertibleNetwork}
 FLOWS = ["nsf", "maf", "realnvp"]
 SMALL = {"n_layers": 2, "hidden_features": 16, "max_epochs": 8, "learning_rate": 1e-2}
 
@@ -140,8 +140,8 @@ def test_state_travels(engine, conditional, tmp_path):
     fresh = NormalizingFlow(**options)
     fresh.load_state_dict(density.state_dict())
     assert torch.equal(torch.get_rng_state(), state)
-    density.save(tmp_path / "flow.safetensors")
-    loaded = NormalizingFlow.load(tmp_path / "flow.safetensors")
+    save(density, tmp_path / "flow.safetensors")
+    loaded = load(tmp_path / "flow.safetensors", NormalizingFlow)
     for twin in (fresh, loaded, copy.deepcopy(density), pickle.loads(pickle.dumps(density))):
         assert torch.equal(twin.log_prob(x), expected)
     torch.testing.assert_close(density.double().log_prob(x.double()).float(), expected, atol=1e-4, rtol=1e-4)
@@ -151,7 +151,7 @@ def test_a_batch_larger_than_a_chunk_gives_the_same(monkeypatch):
     x, target = two_classes()
     density = NormalizingFlow(**SMALL).fit(x, target)
     expected = density.log_prob(x)
-    monkeypatch.setattr("genlabel_plugins.backends.normalizing_flow.CHUNK_ROWS", 14)
+    monkeypatch.setattr("genlabel_plugins.densities.backends.normalizing_flow.CHUNK_ROWS", 14)
     torch.testing.assert_close(density.log_prob(x), expected)
 
 
@@ -162,7 +162,7 @@ def test_an_interrupt_ends_all_classes(monkeypatch):
                 raise KeyboardInterrupt
             yield epoch
 
-    monkeypatch.setattr("genlabel_plugins.training.progress", interrupted)
+    monkeypatch.setattr("genlabel_plugins.densities._training.progress", interrupted)
     x, target = two_classes()
     with pytest.warns(UserWarning, match="normflows nsf was interrupted in epoch 2"):
         density = NormalizingFlow(conditional=False, **SMALL).fit(x, target)
@@ -199,7 +199,7 @@ def test_refuses_options_out_of_range(option, message):
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_missing_engine_costs_one_sentence(engine, monkeypatch):
     monkeypatch.setitem(sys.modules, engine, None)
-    monkeypatch.delitem(sys.modules, f"genlabel_plugins.backends.flow_{engine}")
+    monkeypatch.delitem(sys.modules, f"genlabel_plugins.densities.backends._flow_{engine}")
     with pytest.raises(ModuleNotFoundError, match=rf"needs {engine}: pip install 'genlabel-plugins\[flows\]'"):
         NormalizingFlow(engine=engine).fit(*two_classes())
 

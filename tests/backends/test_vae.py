@@ -7,9 +7,9 @@ import torch
 from scipy.stats import multivariate_normal, norm
 from torch import nn
 
-from genlabel_plugins import make_backend
-from genlabel_plugins.backends.quasi_random import normal_draws
-from genlabel_plugins.backends.vae import VAE, Autoencoder
+from genlabel_plugins import load, make_backend, save
+from genlabel_plugins.densities.backends._quasi_random import normal_draws
+from genlabel_plugins.densities.backends.vae import VAE, Autoencoder
 
 SMALL = {"latent_dim": 1, "hidden_features": 16, "n_samples": 16, "max_epochs": 40, "learning_rate": 1e-2}
 
@@ -95,7 +95,7 @@ def test_a_batch_larger_than_a_chunk_gives_the_same(monkeypatch):
     x, target = arcs(100)
     vae = VAE(**SMALL | {"max_epochs": 2}).fit(x, target)
     expected = vae.log_prob(x)
-    monkeypatch.setattr("genlabel_plugins.backends.vae.CHUNK_POINTS", 7 * 2 * 16)
+    monkeypatch.setattr("genlabel_plugins.densities.backends.vae.CHUNK_POINTS", 7 * 2 * 16)
     torch.testing.assert_close(vae.log_prob(x), expected)
 
 
@@ -148,8 +148,8 @@ def test_state_travels(tmp_path):
     fresh = VAE(**SMALL)
     fresh.load_state_dict(vae.state_dict())
     assert torch.equal(torch.get_rng_state(), state)
-    vae.save(tmp_path / "vae.safetensors")
-    loaded = VAE.load(tmp_path / "vae.safetensors")
+    save(vae, tmp_path / "vae.safetensors")
+    loaded = load(tmp_path / "vae.safetensors", VAE)
     for twin in (fresh, loaded, copy.deepcopy(vae), pickle.loads(pickle.dumps(vae))):
         assert torch.equal(twin.log_prob(x), expected)
         assert torch.equal(twin.decode(torch.ones(1, 1), target[:1]), vae.decode(torch.ones(1, 1), target[:1]))

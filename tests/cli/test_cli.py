@@ -22,7 +22,7 @@ from genlabel_plugins.cli.app import app
 from genlabel_plugins.cli.main import main
 from genlabel_plugins.cli.progress import Watch
 from genlabel_plugins.diagnostics import Report, diagnose, load_table, prepare_table, to_json
-from genlabel_plugins.diagnostics.diagnosis import plan
+from genlabel_plugins.diagnostics.questions.diagnosis import plan
 
 RUNNER = CliRunner()
 QUICK = ["--backends", "gm", "--time-limit", "0"]

@@ -7,19 +7,12 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 
-from genlabel_plugins import GenLabel, intrusion_rates, register_backend, unregister_backend
-from genlabel_plugins.diagnostics import (
-    Diagnosis,
-    LabelledTable,
-    TableError,
-    diagnose,
-    fit_backend,
-    make_plane,
-)
-from genlabel_plugins.diagnostics.colours import PALETTE, blend, class_colours
-from genlabel_plugins.diagnostics.fit import score
-from genlabel_plugins.diagnostics.labelled_table import draw_rows
-from genlabel_plugins.diagnostics.pairs import intrusion_sentence
+from genlabel_plugins import GenLabel, blend, intrusion_rates, register_backend, unregister_backend
+from genlabel_plugins.diagnostics import Diagnosis, LabelledTable, TableError, diagnose, fit_backend, make_plane
+from genlabel_plugins.diagnostics.questions.density_fit import score
+from genlabel_plugins.diagnostics.reading.labeled_table import draw_rows
+from genlabel_plugins.diagnostics.report.colors import PALETTE, class_colours
+from genlabel_plugins.diagnostics.report.intrusion_pairs import intrusion_sentence
 
 
 def blobs(n=90, n_columns=4, n_classes=3, spread=1.5):

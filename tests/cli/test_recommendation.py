@@ -8,8 +8,8 @@ import torch
 from scipy.stats import t as student
 
 from genlabel_plugins.diagnostics import BackendFit, Comparison, LabelledTable, Setting, recommend
-from genlabel_plugins.diagnostics.comparison import scheme_is
-from genlabel_plugins.diagnostics.fit import score
+from genlabel_plugins.diagnostics.questions.comparison import scheme_is
+from genlabel_plugins.diagnostics.questions.density_fit import score
 
 TABLE = LabelledTable(torch.arange(90.0)[:, None], torch.arange(90) % 3)
 NO_MIXING, MIXUP = Setting("vanilla", None, None, False), Setting("mixup", None, None, True)

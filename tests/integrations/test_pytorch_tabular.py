@@ -17,7 +17,7 @@ from pytorch_tabular_data import QUICK, breast_cancer, cars, small_network, tabu
 from torch import nn
 
 from genlabel_plugins import register_backend, unregister_backend
-from genlabel_plugins.backends.gaussian import GaussianMixture
+from genlabel_plugins.densities.backends.gaussian import GaussianMixture
 from genlabel_pytorch_tabular import (
     GenLabelCallback,
     GenLabelOptimizerConfig,

@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 from torch import nn
 
 from genlabel_plugins import GenLabel
-from genlabel_plugins.backends.mixed_types import MixedTypes, encode_rows
+from genlabel_plugins.densities.backends.mixed_types import MixedTypes, encode_rows
 from genlabel_pytorch_tabular import GenLabelCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore")

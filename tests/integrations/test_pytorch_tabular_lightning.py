@@ -13,7 +13,7 @@ from torch import nn
 from torch.utils.data import DataLoader, SubsetRandomSampler, TensorDataset
 
 from genlabel_plugins import make_backend
-from genlabel_plugins.backends.gaussian import GaussianMixture
+from genlabel_plugins.densities.backends.gaussian import GaussianMixture
 from genlabel_pytorch_tabular import GenLabelCallback
 
 pytestmark = pytest.mark.filterwarnings("ignore")

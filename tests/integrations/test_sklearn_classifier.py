@@ -16,7 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skops import io as skops
 
-from genlabel_plugins import make_backend, register_backend, stacked_training, unregister_backend
+from genlabel_plugins import make_backend, register_backend, unregister_backend
+from genlabel_plugins.selection import _stacked_training as stacked_training
 from genlabel_sklearn import GenLabelClassifier
 
 IRIS = load_iris(return_X_y=True)

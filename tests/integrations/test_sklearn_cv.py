@@ -14,9 +14,11 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from test_sklearn_classifier import Centroids, fitted, through_skops
 
-from genlabel_plugins import GenLabel, selection, stacked_training
-from genlabel_plugins.selection import stratified_splits
-from genlabel_plugins.table import lexical_order
+from genlabel_plugins import GenLabel
+from genlabel_plugins.selection import _stacked_training as stacked_training
+from genlabel_plugins.selection import search as selection
+from genlabel_plugins.selection._table import lexical_order
+from genlabel_plugins.selection.search import stratified_splits
 from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
 
 IRIS = load_iris(return_X_y=True)

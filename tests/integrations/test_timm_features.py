@@ -12,7 +12,7 @@ from timm.loss import SoftTargetCrossEntropy
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
-from genlabel_plugins.latent import FeatureTap
+from genlabel_plugins.loops import FeatureTap
 from genlabel_timm import GenLabelCriterion, GenLabelMixup, ModelFeatures
 
 C = 4

@@ -7,8 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 from timm.data.mixup import Mixup
 
-from genlabel_plugins import make_backend
-from genlabel_plugins.generative_mixing import GenerativeMix, GenerativeMixer
+from genlabel_plugins import GenerativeMix, GenerativeMixer, make_backend
 from genlabel_timm.generative import GenerativeMixup
 
 

@@ -1,0 +1,101 @@
+"""State learnt from data, and the checks of rows: what densities and all that uses them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+
+class LearntState(nn.Module):
+    """A module whose buffers take their shape from data: None until learnt, loadable before."""
+
+    def _declare(self, *names: str) -> None:
+        """Register buffers that are yet to be learnt; until then they are absent from the state dict."""
+        for name in names:
+            self.register_buffer(name, None)
+
+    def _build(self) -> None:
+        """Create submodules, if any, that the buffers, just loaded, call for and a state dict is about to fill."""
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        for name, buffer in self._buffers.items():
+            saved = state_dict.get(prefix + name)
+            if saved is None:
+                continue
+            if buffer is None:
+                self._buffers[name] = saved.clone()
+            elif buffer.shape != saved.shape or buffer.dtype != saved.dtype:
+                self._buffers[name] = saved.to(buffer.device, copy=True)
+            else:
+                buffer.copy_(saved)  # now, since `_build` may read more of a buffer than its shape
+        self._build()
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # model.half() and model.bfloat16() move a density along with its model but leave its precision alone.
+        def keep_precision(tensor: Tensor) -> Tensor:
+            moved = fn(tensor)
+            return tensor.to(moved.device) if moved.is_floating_point() and moved.itemsize < 4 else moved
+
+        super()._apply(keep_precision, recurse)  # type: ignore[no-untyped-call]
+        return self
+
+
+def not_fitted(message: str) -> Exception:
+    """scikit-learn's `NotFittedError`, whose import takes longer than torch's."""
+    from sklearn.exceptions import NotFittedError  # noqa: PLC0415
+
+    error: Exception = NotFittedError(message)
+    return error
+
+
+def full_precision(x: Tensor) -> AbstractContextManager[Any]:
+    """Turn autocast off on the device of `x`, where it is on: entering it costs as much as a small product."""
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """Flatten all but the first dimension, `(B, *) -> (B, D)`.
+
+    Raises:
+        ValueError: If `x` has fewer than two dimensions.
+    """
+    if x.ndim < 2:
+        raise ValueError(f"x must have shape (B, *) with at least one feature dimension, got {tuple(x.shape)}")
+    return x.flatten(1)
+
+
+def check_fit_inputs(x: Tensor, target: Tensor, n_classes: int | None) -> tuple[Tensor, Tensor, int]:
+    """Return rows `(N, D)` in float32 or better, targets `(N,)` and the number of classes.
+
+    Raises:
+        ValueError: On what no density can be fitted to, naming the value.
+    """
+    x = as_rows(x)
+    if x.is_complex():
+        raise ValueError(f"x must be real, got {x.dtype}")
+    if target.ndim != 1 or len(target) != len(x):
+        raise ValueError(f"target must have shape ({len(x)},) to go with x, got {tuple(target.shape)}")
+    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+        raise ValueError(f"target must hold integer class indices, got {target.dtype}")
+    if not len(x):
+        raise ValueError("x must have at least one row, got none")
+    x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    bad_rows = (~torch.isfinite(x)).any(1).nonzero().squeeze(1)
+    if len(bad_rows):
+        raise ValueError(f"x must be finite, got NaN or infinity in {len(bad_rows)} rows, first in row {bad_rows[0]}")
+    lowest, highest = int(target.min()), int(target.max())
+    n_classes = highest + 1 if n_classes is None else n_classes
+    if lowest < 0 or highest >= n_classes:
+        raise ValueError(f"target must lie in 0..{n_classes - 1}, got values from {lowest} to {highest}")
+    return x, target.long(), n_classes
+
+
+def accumulator(x: Tensor) -> torch.dtype:
+    """Float64 where the device has it."""
+    return torch.float32 if x.device.type == "mps" else torch.float64

@@ -1,0 +1,194 @@
+"""`gm`: one Gaussian, or a mixture of several, per class."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from genlabel_plugins.densities._moments import constant_features
+from genlabel_plugins.densities._segments import LogRatio, mixture_log_ratio, segment_ends
+from genlabel_plugins.densities.backends._gaussian_components import Components, mixtures, single_gaussians
+from genlabel_plugins.densities.backends._whitening import factorise, whitened_segment, whitened_squares, whitening
+from genlabel_plugins.densities.density import Density
+
+CovarianceType = Literal["full", "tied", "diag", "spherical"]
+Shrinkage = Literal["ledoit_wolf", "oas"]
+
+
+class GaussianMixture(Density):
+    r"""Gaussian class densities :math:`p_c(x) = \sum_k w_{ck}\, N(x; \mu_{ck}, \Sigma_{ck})`.
+
+    Means and covariances are the maximum-likelihood estimates. A full covariance is scored by one product of
+    the batch with the stacked whitening matrices :math:`L_{ck}^{-1}`; the others by one product with the
+    coefficients of their quadratic forms. A class with a single row borrows the covariance pooled over all
+    classes.
+
+    Args:
+        n_components: Components per class; `"bic"` chooses up to `max_components` by the Bayesian information
+            criterion. A class with fewer rows than components gets one component per row.
+        covariance_type: `"full"`, `"tied"` (one covariance for all classes), `"diag"` or `"spherical"`.
+        shrinkage: `"ledoit_wolf"`, `"oas"` or a weight in [0, 1] towards a multiple of the identity, for one
+            component with full or tied covariance; needed where a class has no more rows than features.
+        reg_covar: Added to the diagonal, in units of each feature's variance over all rows, so that the units
+            of the data do not matter.
+        max_components: Largest number of components that `"bic"` tries.
+
+    Raises:
+        ValueError: On an option out of range, or, in `fit`, a singular covariance with `reg_covar=0`.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [2.0], [10.0], [12.0]], dtype=torch.float64)
+        >>> gm = GaussianMixture(reg_covar=0.0).fit(x, torch.tensor([0, 0, 1, 1]))
+        >>> gm.log_prob(x[:1])
+        tensor([[ -1.4189, -61.4189]], dtype=torch.float64)
+
+    Reference:
+        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 1.2.
+    """
+
+    log_norm_: Tensor  # (K, M), log weight and normaliser of each component
+    whiten_: Tensor  # full: packed whitening of all components
+    transform_: Tensor  # otherwise: (D,) or (D, D), to units in which a covariance is diagonal
+    quadratic_: Tensor  # otherwise: (2D, K*M), coefficients of [z^2, z]
+
+    def __init__(
+        self,
+        *,
+        n_components: int | Literal["bic"] = 1,
+        covariance_type: CovarianceType = "full",
+        shrinkage: Shrinkage | float | None = None,
+        reg_covar: float = 1e-4,
+        max_components: int = 6,
+    ) -> None:
+        super().__init__()
+        if covariance_type not in get_args(CovarianceType):
+            raise ValueError(f"covariance_type must be one of {get_args(CovarianceType)}, got {covariance_type!r}")
+        if n_components != "bic" and (isinstance(n_components, str) or n_components < 1):
+            raise ValueError(f"n_components must be a positive integer or 'bic', got {n_components!r}")
+        named = shrinkage is None or shrinkage in get_args(Shrinkage)
+        if not named and (isinstance(shrinkage, str) or not 0 <= shrinkage <= 1):  # type: ignore[operator]
+            raise ValueError(
+                f"shrinkage must be None, a float in [0, 1] or one of {get_args(Shrinkage)}, got {shrinkage!r}"
+            )
+        if shrinkage is not None and (n_components != 1 or covariance_type not in ("full", "tied")):
+            raise ValueError("shrinkage goes with n_components=1 and a full or tied covariance")
+        if covariance_type == "tied" and n_components != 1:
+            raise ValueError("covariance_type='tied' is shared by all classes and goes with n_components=1")
+        if max_components < 1:
+            raise ValueError(f"max_components must be at least 1, got {max_components}")
+        if not reg_covar >= 0:
+            raise ValueError(f"reg_covar must not be negative, got {reg_covar}")
+        self.n_components = n_components
+        self.covariance_type = covariance_type
+        self.shrinkage = shrinkage
+        self.reg_covar = reg_covar
+        self.max_components = max_components
+        self._declare("log_norm_", "whiten_", "transform_", "quadratic_")
+
+    def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
+        constant = constant_features(x, self.offset_)
+        if self.n_components == 1:
+            components = single_gaussians(
+                x,
+                target,
+                covariance_type=self.covariance_type,
+                shrinkage=self.shrinkage,
+                reg_covar=self.reg_covar,
+                constant=constant,
+            )
+        else:
+            components = mixtures(
+                x,
+                target,
+                covariance_type=self.covariance_type,
+                n_components=self.n_components,
+                max_components=self.max_components,
+                reg_covar=self.reg_covar,
+                constant=constant,
+                generator=generator,
+            )
+        if self.covariance_type == "full":
+            self._store_full(components)
+        else:
+            self._store_quadratic(components)
+
+    def segment(self, x: Tensor, pair: Tensor, partner: Tensor) -> LogRatio:
+        r"""Log-ratio :math:`\log p_{c_i} - \log p_{c_j}` along the segments from partners (at 0) to rows (at 1).
+
+        Args:
+            x: Rows, shape `(N, *)`, of which the first B have a partner.
+            pair: Classes of these rows and of their partners, shape `(2, B)`.
+            partner: Row at the other end, shape `(B,)`.
+        """
+        rows, pair = segment_ends(self, x, pair)
+        n_components = self.log_norm_.shape[1]
+        component = pair[..., None]  # (2, B, M)
+        if n_components > 1:
+            component = component * n_components + torch.arange(n_components, device=x.device)
+        log_norm = self.log_norm_.take(component).to(rows)
+        if self.covariance_type == "full":
+            square = whitened_segment(rows, self.whiten_.to(rows), self.log_norm_.numel(), component, partner)
+        else:
+            square = self._quadratic_segment(rows, component, partner)
+        return mixture_log_ratio(log_norm, square)
+
+    def _log_prob(self, x: Tensor) -> Tensor:
+        shape = self.log_norm_.shape  # (K, M)
+        log_norm = self.log_norm_.flatten()
+        if self.covariance_type == "full":
+            square = whitened_squares(x, self.whiten_, len(log_norm))  # (B, K*M)
+            log_prob = torch.add(log_norm, square, alpha=-0.5)
+        elif self.covariance_type == "tied":  # the squares are the same for every class
+            z = self._transformed(x)
+            log_prob = torch.addmm(log_norm, z, self.quadratic_[z.shape[1] :])
+            log_prob = log_prob.sub_(z.square_().sum(1, keepdim=True), alpha=0.5)
+        else:
+            z = self._transformed(x)
+            log_prob = torch.addmm(log_norm, torch.cat([z.square(), z], 1), self.quadratic_)
+        if shape[1] == 1:
+            return log_prob
+        return log_prob.view(-1, *shape).logsumexp(-1)  # (B, K)
+
+    def _transformed(self, x: Tensor) -> Tensor:
+        transform = self.transform_.to(x)
+        return x @ transform if transform.ndim == 2 else x * transform
+
+    def _quadratic_segment(self, rows: Tensor, component: Tensor, partner: Tensor) -> Tensor:
+        """Minus twice the exponents of components at t = 0 and at t = 1, and squared lengths, `(3, 2, B, M)`."""
+        square, linear = self.quadratic_.T[component].to(rows).chunk(2, dim=3)  # (2, B, M, D)
+        z = self._transformed(rows)[:, None]  # (N, 1, D)
+        z_i, z_j = z[: len(partner)], z[partner]
+        start, stop = (((square * z).add_(linear).mul_(z)).sum(3) for z in (z_j, z_i))
+        return torch.stack([start, stop, (square * (z_i - z_j).square_()).sum(3)]).mul_(-2)
+
+    def _store_full(self, components: Components) -> None:
+        cholesky = factorise(components.covariance).flatten(0, 1)  # (K*M, D, D)
+        self.whiten_ = whitening(cholesky, components.mean.flatten(0, 1), components.scale)
+        log_det = cholesky.diagonal(dim1=1, dim2=2).log().sum(-1).view_as(components.log_weight)
+        self._store_norm(components, log_det)
+
+    def _store_quadratic(self, components: Components) -> None:
+        mean, covariance = components.mean, components.covariance
+        if self.covariance_type == "tied":
+            cholesky = factorise(covariance[0, 0])
+            whiten = torch.linalg.solve_triangular(cholesky, torch.eye(len(cholesky)).to(cholesky), upper=False)
+            self.transform_ = (whiten / components.scale).T.contiguous()
+            mean = mean @ whiten.T
+            precision = torch.ones_like(mean)
+            log_det = cholesky.diagonal().log().sum().expand_as(components.log_weight)
+        else:
+            if not bool((covariance > 0).all()):
+                raise ValueError("a class has a constant feature: reg_covar must be positive, got 0")
+            self.transform_ = 1 / components.scale
+            precision = 1 / covariance
+            log_det = 0.5 * covariance.log().sum(-1)
+        weighted = precision * mean  # (K, M, D)
+        self.quadratic_ = torch.cat([-0.5 * precision, weighted], -1).flatten(0, 1).T.contiguous()
+        self._store_norm(components, log_det + 0.5 * (weighted * mean).sum(-1))
+
+    def _store_norm(self, components: Components, log_det: Tensor) -> None:
+        unit = components.scale.log().sum() + 0.5 * len(components.scale) * math.log(2 * math.pi)
+        self.log_norm_ = components.log_weight - log_det - unit

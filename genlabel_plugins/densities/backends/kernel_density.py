@@ -1,0 +1,192 @@
+"""`kde`: a Gaussian kernel on every training row."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from genlabel_plugins.densities._moments import class_moments, constant_features, feature_scale
+from genlabel_plugins.densities._segments import LogRatio, MixtureLogRatio, segment_ends
+from genlabel_plugins.densities.backends._tiles import CHUNK_ELEMENTS, MAX_BATCH, tile, tiles_per_chunk
+from genlabel_plugins.densities.backends._whitening import (
+    factorise,
+    whitened_segment,
+    whitened_squares,
+    whitening,
+    with_ones,
+)
+from genlabel_plugins.densities.density import Density
+
+Bandwidth = Literal["scott", "silverman", "cv"]
+MAX_LEFT_OUT = 500
+MAX_SEGMENT_ELEMENTS = 2**24
+ABSENT = torch.finfo(torch.float32).min / 4  # score that stands for minus infinity, on which arithmetic gives NaN
+
+
+class KernelDensity(Density):
+    r"""Kernel class densities :math:`p_c(x) = \frac1{n_c} \sum_{i \in c} N(x; x_i, h_c^2 S_c)`.
+
+    :math:`S_c` is the covariance of the class with the divisor :math:`n_c - 1`, as in `scipy.stats.gaussian_kde`.
+    A class with no more rows than features has no regular covariance and takes the one pooled within all classes.
+    Scores are kept in base 2, where the exponential of a far-away row costs no more than that of a near one, and
+    reduced tile by tile: beyond the training rows, memory does not grow with their number.
+
+    Args:
+        bandwidth: Kernel width h in units of the class spread: `"scott"` :math:`n_c^{-1/(d+4)}`, `"silverman"`
+            :math:`(n_c (d+2)/4)^{-1/(d+4)}`, a positive float, or `"cv"`, for each class the width of the
+            highest leave-one-out likelihood among multiples 1/16 to 2 of Scott's.
+        reg_covar: Added to the diagonal of each covariance, in units of each feature's variance over all rows.
+
+    Raises:
+        ValueError: On an option out of range, or, in `fit`, a singular covariance with `reg_covar=0`.
+
+    Example:
+        >>> x = torch.tensor([[-1.0], [1.0], [4.0], [6.0]], dtype=torch.float64)
+        >>> kde = KernelDensity(bandwidth=0.5).fit(x, torch.tensor([0, 0, 1, 1]))
+        >>> kde.log_prob(torch.zeros(1, 1, dtype=torch.float64))
+        tensor([[ -1.5724, -17.2655]], dtype=torch.float64)
+
+    Reference:
+        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 1.2.
+    """
+
+    bandwidth_: Tensor  # (K,)
+    whiten_: Tensor  # packed whitening of all classes, scaled to base 2
+    row_score_: Tensor  # (n_tiles, width, 1+D), constant and coefficients of each row's score; ABSENT pads
+    tile_class_: Tensor  # (n_tiles,)
+    class_tile_: Tensor  # (K, T), tiles of each class; -1 pads
+    log_norm_: Tensor  # (K,)
+
+    def __init__(self, *, bandwidth: Bandwidth | float = "scott", reg_covar: float = 1e-8) -> None:
+        super().__init__()
+        if bandwidth not in get_args(Bandwidth) and (isinstance(bandwidth, str) or not 0 < bandwidth < math.inf):
+            raise ValueError(f"bandwidth must be a positive float or one of {get_args(Bandwidth)}, got {bandwidth!r}")
+        if not reg_covar >= 0:
+            raise ValueError(f"reg_covar must not be negative, got {reg_covar}")
+        self.bandwidth = bandwidth
+        self.reg_covar = reg_covar
+        self._declare("bandwidth_", "whiten_", "row_score_", "tile_class_", "class_tile_", "log_norm_")
+
+    def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
+        n_features = x.shape[1]
+        moments = class_moments(x.double(), target, int(target.max()) + 1)
+        count = moments.class_count
+        scale = feature_scale(moments, constant_features(x, self.offset_))
+        unit = torch.outer(scale, scale)
+        pooled = moments.scatter.sum(0) / unit / (count.sum() - len(count)).clamp(min=1)
+        own = moments.scatter / unit / (count - 1).clamp(min=1)[:, None, None]
+        covariance = torch.where(count[:, None, None] > n_features, own, pooled)
+        cholesky = factorise(covariance + self.reg_covar * torch.eye(n_features).to(covariance))
+        mean = moments.mean / scale
+        classes = [(target == c).nonzero().squeeze(1) for c in range(len(count))]
+        whitened = torch.zeros_like(x, dtype=cholesky.dtype)  # rows about their class mean, (N, D)
+        for c, rows in enumerate(classes):
+            centred = x[rows] / scale - mean[c]
+            whitened[rows] = torch.linalg.solve_triangular(cholesky[c], centred.T, upper=False).T
+        scott = count ** (-1 / (n_features + 4))
+        if self.bandwidth == "cv":
+            width = [
+                best_bandwidth(whitened[rows], float(h), generator) for rows, h in zip(classes, scott, strict=True)
+            ]
+            self.bandwidth_ = scott.new_tensor(width)
+        elif self.bandwidth == "silverman":
+            self.bandwidth_ = scott * ((n_features + 2) / 4) ** (-1 / (n_features + 4))
+        else:
+            self.bandwidth_ = scott if self.bandwidth == "scott" else torch.full_like(scott, float(self.bandwidth))
+        spread = (self.bandwidth_ * math.sqrt(2 * math.log(2)))[:, None, None]  # 2^-|z|^2 is the kernel
+        self.whiten_ = whitening(cholesky * spread, mean, scale)
+        self._store_rows(whitened, target, cholesky * scale[:, None], spread, moments.mean)
+        log_det = cholesky.diagonal(dim1=1, dim2=2).log().sum(-1) + scale.log().sum()
+        log_width = self.bandwidth_.log() + 0.5 * math.log(2 * math.pi)
+        self.log_norm_ = -(log_det + n_features * log_width + count.log())
+
+    def _store_rows(self, whitened: Tensor, target: Tensor, cholesky: Tensor, spread: Tensor, mean: Tensor) -> None:
+        r"""Expand :math:`-|z - z_i|^2 = -|z|^2 + 2 z^T z_i - |z_i|^2` in x, so that all classes share one product."""
+        tiles = tile(target)
+        row_score = whitened.new_zeros(*tiles.row.shape, 1 + whitened.shape[1])
+        row_score[..., 0] = ABSENT
+        for c in range(len(mean)):
+            own = (tiles.row >= 0) & (tiles.target == c)[:, None]
+            z = whitened[tiles.row[own]] / spread[c]
+            slope = 2 * torch.linalg.solve_triangular((cholesky[c] * spread[c]).T, z.T, upper=True).T
+            row_score[own] = torch.cat([-(z.square().sum(1) + slope @ mean[c])[:, None], slope], 1)
+        self.row_score_, self.tile_class_ = row_score, tiles.target
+        self.class_tile_ = tiles.of_class(len(mean))
+
+    def segment(self, x: Tensor, pair: Tensor, partner: Tensor) -> LogRatio | None:
+        r"""Log-ratio :math:`\log p_{c_i} - \log p_{c_j}` along the segments from partners (at 0) to rows (at 1).
+
+        The score of a training row is linear on a segment, so that one product at the ends serves all positions.
+
+        Args:
+            x: Rows, shape `(N, *)`, of which the first B have a partner.
+            pair: Classes of these rows and of their partners, shape `(2, B)`.
+            partner: Row at the other end, shape `(B,)`.
+
+        Returns:
+            The log-ratio, or None where the scores of all training rows would not fit in memory.
+        """
+        n_tiles, width = self.row_score_.shape[:2]
+        if len(x) * n_tiles * width > MAX_SEGMENT_ELEMENTS:
+            return None
+        rows, pair = segment_ends(self, x, pair)
+        n_classes = len(self.log_norm_)
+        square = whitened_segment(rows, self.whiten_.to(rows), n_classes, pair[..., None], partner)  # (3, 2, B, 1)
+        score = with_ones(rows.to(self.row_score_)) @ self.row_score_.flatten(0, 1).T
+        tiles = self.class_tile_[pair]  # (2, B, T)
+        ends = torch.stack([partner, torch.arange(len(partner), device=partner.device)])
+        place = ends[:, None, :, None] * n_tiles + tiles.clamp(min=0)  # (2, 2, B, T)
+        scores = score.view(-1, width).index_select(0, place.flatten()).view(*place.shape, width)
+        if tiles.shape[2] > 1:
+            scores.masked_fill_((tiles < 0)[..., None], ABSENT)
+        scores = scores.flatten(3)
+        scores += ((self.log_norm_ / math.log(2))[pair, None] - square[:2]).to(scores)
+        return MixtureLogRatio(scores[0], scores[1], square[2].to(scores), torch.empty_like(scores[0]))
+
+    def _log_prob(self, x: Tensor) -> Tensor:
+        n_tiles, width = self.row_score_.shape[:2]
+        rows_at_once = max(MAX_BATCH, CHUNK_ELEMENTS // (n_tiles * width))
+        if len(x) > rows_at_once:
+            return torch.cat([self._log_prob(rows) for rows in x.split(rows_at_once)])
+        query = with_ones(x)
+        sums = [  # each product is freed before the next
+            log2_sum_exp2_((query @ chunk.flatten(0, 1).T).view(len(x), -1, width))
+            for chunk in self.row_score_.split(tiles_per_chunk(len(x), width))
+        ]  # (B, tiles in chunk)
+        log2_sum = self._sum_tiles(torch.cat(sums, 1)) - whitened_squares(x, self.whiten_, len(self.log_norm_))
+        return torch.add(self.log_norm_, log2_sum, alpha=math.log(2))
+
+    def _sum_tiles(self, log2_sum: Tensor) -> Tensor:
+        """Log-sum-exp in base 2 over the tiles of each class, `(B, n_tiles) -> (B, K)`."""
+        shape = len(log2_sum), len(self.log_norm_)
+        places = self.tile_class_.expand_as(log2_sum)
+        highest = log2_sum.new_full(shape, -torch.inf).scatter_reduce(1, places, log2_sum, "amax")
+        share = (log2_sum - highest.gather(1, places)).exp2()
+        return log2_sum.new_zeros(shape).scatter_add(1, places, share).log2() + highest
+
+
+def best_bandwidth(z: Tensor, scott: float, generator: torch.Generator) -> float:
+    """Bandwidth of the highest leave-one-out likelihood for whitened rows `(n, D)` of one class.
+
+    At most `MAX_LEFT_OUT` random rows are left out; a lone row keeps Scott's width.
+    """
+    if len(z) == 1:
+        return scott
+    candidates = scott * torch.logspace(-4, 1, 21, base=2, dtype=z.dtype, device=z.device)
+    likelihood = torch.zeros_like(candidates)
+    left_out = torch.randperm(len(z), generator=generator)[:MAX_LEFT_OUT].to(z.device)
+    for rows in left_out.split(max(1, CHUNK_ELEMENTS // len(z))):
+        exponent = -torch.cdist(z[rows], z).square() / (2 * math.log(2))
+        exponent[torch.arange(len(rows), device=z.device), rows] = -torch.inf
+        for i, h in enumerate(candidates):
+            likelihood[i] += (log2_sum_exp2_(exponent / h.square()) * math.log(2) - z.shape[1] * h.log()).sum()
+    return float(candidates[likelihood.argmax()])
+
+
+def log2_sum_exp2_(score: Tensor) -> Tensor:
+    """Log-sum-exp in base 2 over the last dimension, overwriting `score`."""
+    highest = score.amax(-1, keepdim=True)
+    return score.sub_(highest).exp2_().sum(-1).log2_() + highest.squeeze(-1)

@@ -1,0 +1,207 @@
+"""diagnose: all that bears on whether to mix the rows of a table, step by step."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+
+from genlabel_plugins.densities.registry import list_backends
+from genlabel_plugins.diagnostics.questions.comparison import Comparison
+from genlabel_plugins.diagnostics.questions.density_fit import BackendFit, fit_backend, is_trained
+from genlabel_plugins.diagnostics.questions.interrupts import OutOfTimeError, deadline, noted_interrupts
+from genlabel_plugins.diagnostics.questions.projection import Plane, make_plane
+from genlabel_plugins.diagnostics.questions.recommendation import Recommendation, recommend
+from genlabel_plugins.diagnostics.questions.repeated_folds import next_repeat
+from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable, brief
+from genlabel_plugins.mixing.intrusion import IntrusionRates, intrusion_rates
+
+COMPARED = ("gm", "kde")  # GenLabel (CV) of the paper chooses between these
+SLOW = ("vae", "flow", "gan")  # the fastest first
+N_REPEATS = 3
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What is known about a table; None and absent entries are not known yet, or not at all.
+
+    Attributes:
+        table: Rows and classes.
+        intrusion: How often mixup lands on a class that was not mixed, per pair of classes.
+        fits: Held-out quality of backends, by name.
+        comparison: Cross-validated accuracy of no mixing, mixup and GenLabel.
+        recommendation: What to do.
+        plane: A picture's worth of mixed rows and labels.
+        skipped: Why a step was left out, by its title.
+        missing: Titles of the steps that are yet to come.
+        interrupted: Whether Ctrl-C ended the diagnosis.
+        seconds: Time taken so far.
+    """
+
+    table: LabelledTable
+    intrusion: IntrusionRates | None = None
+    fits: Mapping[str, BackendFit] = field(default_factory=dict)
+    comparison: Comparison | None = None
+    recommendation: Recommendation | None = None
+    plane: Plane | None = None
+    skipped: Mapping[str, str] = field(default_factory=dict)
+    missing: tuple[str, ...] = ()
+    interrupted: bool = False
+    seconds: float = 0.0
+
+
+class Step(NamedTuple):
+    """One piece of work.
+
+    Attributes:
+        title: What it does.
+        run: From what is known to the attributes that it adds or replaces.
+        is_extra: Whether it is left out when time is short.
+    """
+
+    title: str
+    run: Callable[[Diagnosis], dict[str, Any]]
+    is_extra: bool = False
+
+
+def diagnose(
+    table: LabelledTable,
+    *,
+    backends: Sequence[str] | None = None,
+    seed: int = 0,
+    time_limit: float = 45.0,
+    on_step: Callable[[Diagnosis], None] | None = None,
+) -> Diagnosis:
+    """Diagnose a table: intrusion, densities, a cross-validated comparison, a recommendation, a picture.
+
+    What decides comes first; backends that train networks come last. A step that fails costs an entry in `skipped` and
+    nothing else. Ctrl-C ends the diagnosis and keeps what is known.
+
+    Args:
+        table: Rows and classes.
+        backends: Names of the densities to score; by default all that are registered. GenLabel is compared with `gm`,
+            `kde` and whichever others are named here and need no training.
+        seed: Seed of folds, mixed rows and training.
+        time_limit: Seconds within which extras must be done: repeats of the comparison, backends that train networks.
+            What is not done by then is left out, and said.
+        on_step: Called before each step and after the last, with what is known; `missing[0]` is the step to come.
+
+    Returns:
+        What is known in the end.
+
+    Raises:
+        ValueError: If a backend is not registered, none is named, or `time_limit` is negative.
+
+    Example:
+        >>> x = torch.cat([torch.randn(30, 2), torch.randn(30, 2) + 9])
+        >>> diagnosis = diagnose(LabelledTable(x, torch.arange(60) // 30), backends=["gm"], time_limit=0)
+        >>> diagnosis.fits["gm"].accuracy, diagnosis.recommendation.verdict
+        (1.0, 'Do not mix')
+    """
+    if not time_limit >= 0:
+        raise ValueError(f"time_limit must be seconds from 0, got {time_limit}")
+    begin = time.perf_counter()
+    steps = plan(backends, seed)
+    diagnosis = Diagnosis(table)
+    with noted_interrupts() as interrupts:
+        try:
+            for place, step in enumerate(steps):
+                missing = tuple(later.title for later in steps[place:])
+                diagnosis = replace(diagnosis, missing=missing, seconds=time.perf_counter() - begin)
+                if on_step:
+                    on_step(diagnosis)
+                time_left = begin + time_limit - time.perf_counter() if step.is_extra else math.inf
+                try:
+                    known = _in_time(step, diagnosis, time_left)
+                except OutOfTimeError:
+                    known = {"skipped": {**diagnosis.skipped, step.title: f"not done within {time_limit:g} s"}}
+                except Exception as error:  # a backend may be anybody's
+                    known = {"skipped": {**diagnosis.skipped, step.title: brief(error)}}
+                if interrupts.arrived:  # and a training swallowed it
+                    raise KeyboardInterrupt
+                diagnosis = replace(diagnosis, **known)
+            diagnosis = replace(diagnosis, missing=())
+        except KeyboardInterrupt:
+            diagnosis = replace(diagnosis, interrupted=True)
+    diagnosis = replace(diagnosis, seconds=time.perf_counter() - begin)
+    if on_step:
+        on_step(diagnosis)
+    return diagnosis
+
+
+def plan(backends: Sequence[str] | None = None, seed: int = 0) -> list[Step]:
+    """Steps of a diagnosis in their order.
+
+    Raises:
+        ValueError: If a backend is not registered, or none is named.
+
+    Example:
+        >>> [step.title for step in plan(["gm"])][:3]
+        ['intrusion per pair of classes', 'backend gm', 'comparison 1 of 3']
+    """
+    known = list_backends()
+    names = list(dict.fromkeys(known if backends is None else backends))
+    if not names:
+        raise ValueError(f"backends must name at least one of {known}")
+    for name in names:
+        if name not in known:
+            raise ValueError(f"backend must be one of {known}, got {name!r}")
+    slow = [name for name in names if _is_slow(name)]
+    fast = [name for name in names if name not in slow]
+    slow.sort(key=lambda name: SLOW.index(name) if name in SLOW else len(SLOW))
+    added = [name for name in fast if backends is not None and name not in (*COMPARED, "mixed_types")]
+    compare = partial(_compare, backends=(*COMPARED, *added), seed=seed)
+    return [
+        Step("intrusion per pair of classes", partial(_intrusion, seed=seed)),
+        *(Step(f"backend {name}", partial(_fit, name=name, seed=seed)) for name in fast),
+        *(Step(f"comparison {r + 1} of {N_REPEATS}", compare, is_extra=r > 0) for r in range(N_REPEATS)),
+        Step("picture", partial(_plane, seed=seed)),
+        *(Step(f"backend {name}", partial(_fit, name=name, seed=seed), is_extra=True) for name in slow),
+    ]
+
+
+def _intrusion(diagnosis: Diagnosis, seed: int) -> dict[str, Any]:
+    generator = torch.Generator().manual_seed(seed)
+    return {"intrusion": intrusion_rates(diagnosis.table.standardized(), diagnosis.table.target, generator=generator)}
+
+
+def _fit(diagnosis: Diagnosis, name: str, seed: int) -> dict[str, Any]:
+    fits = {**diagnosis.fits, name: fit_backend(name, diagnosis.table, seed=seed)}
+    return {"fits": fits, **_advice(diagnosis.table, diagnosis.comparison, fits)}
+
+
+def _compare(diagnosis: Diagnosis, backends: Sequence[str], seed: int) -> dict[str, Any]:
+    comparison = next_repeat(diagnosis.table, diagnosis.comparison, backends, seed=seed)
+    return {"comparison": comparison, **_advice(diagnosis.table, comparison, diagnosis.fits)}
+
+
+def _advice(table: LabelledTable, comparison: Comparison | None, fits: Mapping[str, BackendFit]) -> dict[str, Any]:
+    return {} if comparison is None else {"recommendation": recommend(table, comparison, fits)}
+
+
+def _plane(diagnosis: Diagnosis, seed: int) -> dict[str, Any]:
+    advised = diagnosis.recommendation.setting.backend if diagnosis.recommendation else None
+    fits = {name: fit.accuracy for name, fit in diagnosis.fits.items() if name in COMPARED}
+    backend = advised or max(fits, key=lambda name: fits[name], default="gm")
+    return {"plane": make_plane(diagnosis.table, backend, seed=seed)}
+
+
+def _is_slow(name: str) -> bool:
+    try:
+        return is_trained(name)
+    except Exception:  # it will say so when its turn comes
+        return False
+
+
+def _in_time(step: Step, diagnosis: Diagnosis, time_left: float) -> dict[str, Any]:
+    if time_left <= 0:
+        raise OutOfTimeError
+    if math.isinf(time_left):
+        return step.run(diagnosis)
+    with deadline(time_left):
+        return step.run(diagnosis)

@@ -1,0 +1,176 @@
+"""From a file to a `LabelledTable`: every treatment in its order, each with a sentence in the report."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from sklearn.decomposition import PCA
+
+from genlabel_plugins.diagnostics.reading.class_rows import class_labels, count, large_enough
+from genlabel_plugins.diagnostics.reading.columns import Encoded, encode_columns, row_counters
+from genlabel_plugins.diagnostics.reading.files import pandas, read_table
+from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable, TableError, draw_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_COLUMNS = 200
+N_COMPONENTS = 50
+
+
+def load_table(
+    path: str | Path, target: str, *, encoding: str | None = None, max_rows: int = 5000, seed: int = 0
+) -> LabelledTable:
+    """Read a file and prepare it.
+
+    Args:
+        path: CSV, also compressed by gzip; Parquet; ARFF.
+        target: Name of the column of classes.
+        encoding: Of a text file; by default UTF-8, and Latin-1 where that fails.
+        max_rows: Rows that are used; of more, a stratified sample.
+        seed: Seed of the sample.
+
+    Returns:
+        The table, with what was done to it in `treatments`.
+
+    Raises:
+        TableError: If no diagnosis can be made of it, saying why in one sentence.
+    """
+    target = target.strip()  # as the names of columns are
+    file = read_table(path, target=target, encoding=encoding)
+    table = prepare_table(file.frame, target, name=Path(path).name, notes=file.notes, max_rows=max_rows, seed=seed)
+    if file.code and not table.treatments:
+        return replace(table, code=file.code)
+    defaults = {"encoding": (encoding, None), "max_rows": (max_rows, 5000), "seed": (seed, 0)}
+    options = "".join(f", {name}={value!r}" for name, (value, default) in defaults.items() if value != default)
+    return replace(table, code=f"load_table({table.name!r}, {target!r}{options})")
+
+
+def prepare_table(
+    frame: pd.DataFrame,
+    target: str,
+    *,
+    name: str = "table",
+    notes: list[str] | None = None,
+    max_rows: int = 5000,
+    seed: int = 0,
+) -> LabelledTable:
+    """Prepare a data frame: rows first, then columns.
+
+    Args:
+        frame: Columns of any kind.
+        target: Name of the column of classes.
+        name: Where the frame comes from.
+        notes: What was done to it already.
+        max_rows: Rows that are used; of more, a stratified sample.
+        seed: Seed of the sample.
+
+    Raises:
+        TableError: If no diagnosis can be made of it, saying why in one sentence.
+
+    Example:
+        >>> import pandas as pd
+        >>> frame = pd.DataFrame({"size": [0.1 * i**2 for i in range(30)], "colour": ["red", "blue", "red"] * 10})
+        >>> table = prepare_table(frame.assign(kind=["a", "b"] * 15), "kind")
+        >>> table.column_names, table.treatments
+        (('size', 'colour=blue', 'colour=red'), ("Text turned into one column per value, 1 or 0: 'colour'.",))
+    """
+    notes = list(notes or [])
+    n_rows_read = len(frame)
+    names, said = class_labels(frame, target)
+    notes += said
+    features = frame.drop(columns=target)
+    counters = row_counters(features)
+    if counters:
+        listed = ", ".join(map(repr, counters))
+        notes.append(f"Left out because it counts the rows, which tells classes in a sorted table: {listed}.")
+        features = features.drop(columns=counters)
+    features, names = features[names.notna()], names[names.notna()]
+    mask, said = large_enough(names, target)
+    notes += said
+    features, names = features[mask], names[mask]
+    codes, class_names = pandas().factorize(names, sort=True)
+    class_codes, class_names = _numeric_order(codes, list(class_names))
+    rows = draw_rows(torch.from_numpy(class_codes), max_rows, seed)
+    if len(rows) < len(class_codes):
+        notes.append(
+            f"{count(len(rows), 'row')} of {len(class_codes):,} were drawn, class by class, and used: mixing helps "
+            "most where rows are few, so that the verdict holds for training on about so many."
+        )
+    encoded = encode_columns(features.iloc[rows.numpy()])
+    notes += encoded.notes
+    if not len(encoded.names):
+        why = f" ({' '.join(notes)})" if notes else f": the file holds {target!r} only"
+        raise TableError(f"no column is left to tell the classes apart{why}")
+    encoded, said = reduce_columns(encoded, seed)
+    target_codes = class_codes[rows.numpy()]
+    return LabelledTable(
+        x=torch.from_numpy(encoded.x),
+        target=torch.from_numpy(target_codes),
+        class_names=class_names,
+        column_names=encoded.names,
+        cardinality=encoded.cardinality,
+        name=name,
+        target_name=target,
+        n_rows_read=n_rows_read,
+        treatments=tuple(notes + said + _repetitions(encoded.x, target_codes)),
+    )
+
+
+def reduce_columns(encoded: Encoded, seed: int = 0) -> tuple[Encoded, list[str]]:
+    """Replace more than 200 columns by 50 principal components, and say so.
+
+    Components do not look at the classes; choosing the columns that tell the classes best would, and the held-out rows
+    would no longer be held out.
+    """
+    x = encoded.x
+    if x.shape[1] <= MAX_COLUMNS:
+        return encoded, []
+    n_components = min(N_COMPONENTS, len(x) // 2)
+    pca = PCA(n_components, svd_solver="randomized", random_state=seed)
+    scale = x.std(0)
+    reduced = pca.fit_transform((x - x.mean(0)) / np.where(scale > 0, scale, 1.0))
+    share = pca.explained_variance_ratio_.sum()
+    note = (
+        f"The {x.shape[1]:,} columns were standardised and replaced by their first {n_components} principal "
+        f"components (over all rows, those held out included), which hold {share:.0%} of the variance: densities need "
+        "few columns, and components do not look at the classes."
+    )
+    names = [f"component {d + 1}" for d in range(n_components)]
+    return Encoded(reduced, names, [], encoded.notes), [note]
+
+
+def _numeric_order(codes: np.ndarray, class_names: list[str]) -> tuple[np.ndarray, list[str]]:
+    """Classes in the order of their numbers, if that is what they are, instead of their letters."""
+    try:
+        order = np.argsort([float(name) for name in class_names], kind="stable")
+    except ValueError:
+        return codes.astype("int64"), class_names
+    return np.argsort(order)[codes].astype("int64"), [class_names[c] for c in order]
+
+
+def _repetitions(x: np.ndarray, target: np.ndarray) -> list[str]:
+    """Sentences on rows that occur more than once, if there are many."""
+    _, place = np.unique(x, axis=0, return_inverse=True)
+    place = place.ravel()  # numpy 2.0 gives it the shape of a column
+    n_repeated = len(x) - int(place.max()) - 1
+    if n_repeated < 0.01 * len(x):
+        return []
+    first, last = (np.full(place.max() + 1, start) for start in (target.max(), 0))
+    np.minimum.at(first, place, target)
+    np.maximum.at(last, place, target)
+    n_torn = int((first != last)[place].sum())
+    notes = [
+        f"Repeated elsewhere in the table: {count(n_repeated, 'row')}. Nearest neighbours and kernels recognise them, "
+        "and look better than they are."
+    ]
+    if n_torn >= 0.01 * len(x):
+        notes.append(
+            f"The same as a row of another class: {count(n_torn, 'row')}. Which of the two is the nearest is left to "
+            "chance, and so is part of the intrusion."
+        )
+    return notes

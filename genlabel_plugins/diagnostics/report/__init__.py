@@ -1,0 +1,1 @@
+"""What is said of a diagnosis: the page, its pictures and its words."""

@@ -1,0 +1,157 @@
+"""The report: one HTML page that needs nothing but itself."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from genlabel_plugins._version import __version__
+from genlabel_plugins.diagnostics.questions.diagnosis import Diagnosis
+from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable
+from genlabel_plugins.diagnostics.report import wording
+from genlabel_plugins.diagnostics.report.colors import OTHERS, class_colours
+from genlabel_plugins.diagnostics.report.pictures import (
+    MIXED_ONLY,
+    NEUTRAL,
+    WITH_CLEAN,
+    area_pictures,
+    gamma_pictures,
+    plane_pictures,
+    reliability_picture,
+)
+from genlabel_plugins.diagnostics.report.snippets import snippets
+
+TEMPLATE = "report.html.jinja"
+_LINES = [
+    {"name": "no mixing", "colour": NEUTRAL},
+    {"name": "mixed rows only", "colour": MIXED_ONLY},
+    {"name": "with the clean batch", "colour": WITH_CLEAN},
+]
+
+
+class Report:
+    """Renders a diagnosis, also again and again while it grows: a picture is drawn anew only if its data changed.
+
+    Example:
+        >>> import torch
+        >>> from genlabel_plugins.diagnostics import Diagnosis, LabelledTable
+        >>> table = LabelledTable(torch.randn(20, 2), torch.arange(20) % 2, class_names=["<a>", "b"])
+        >>> page = Report().render(Diagnosis(table))
+        >>> "&lt;a&gt;" in page, "<a>" in page
+        (True, False)
+    """
+
+    def __init__(self) -> None:
+        self._drawn: dict[str, tuple[Any, Any]] = {}
+
+    def save(self, diagnosis: Diagnosis, path: str | Path) -> None:
+        """Write the page in place of an earlier one; whoever reads the file meanwhile sees one or the other, whole.
+
+        Raises:
+            OSError: If the file cannot be written.
+        """
+        write_whole(Path(path), self.render(diagnosis))
+
+    def render(self, diagnosis: Diagnosis) -> str:
+        """The page as text.
+
+        Raises:
+            ModuleNotFoundError: Without `genlabel-plugins[cli]`.
+        """
+        try:
+            from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
+        except ModuleNotFoundError as error:
+            if error.name != "jinja2":
+                raise
+            raise ModuleNotFoundError("the report needs jinja2: pip install 'genlabel-plugins[cli]'") from error
+        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+        source = resources.files("genlabel_plugins.diagnostics.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
+        page: str = environment.from_string(source).render(self._context(diagnosis))
+        return page
+
+    def _context(self, diagnosis: Diagnosis) -> dict[str, Any]:
+
+        table, advice = diagnosis.table, diagnosis.recommendation
+        notes = dict.fromkeys(f"{fit.backend}: {note}" for fit in diagnosis.fits.values() for note in fit.notes)
+        return {
+            "version": __version__,
+            "name": table.name,
+            "target": table.target_name,
+            "n_rows": f"{len(table.x):,}",
+            "n_rows_read": f"{table.n_rows_read:,}",
+            "n_columns": f"{table.x.shape[1]:,}",
+            "n_classes": len(table.class_names),
+            "class_names": table.class_names,
+            "treatments": table.treatments,
+            "seconds": f"{diagnosis.seconds:.0f}",
+            "status": wording.status_words(diagnosis),
+            "verdict": advice.verdict if advice else None,
+            "recommendation": wording.recommendation_words(advice) if advice else None,
+            "classes": wording.class_words(table, class_colours(table)),
+            "intrusion": wording.intrusion_words(diagnosis),
+            "comparison": self._comparison(diagnosis),
+            "fits": [wording.fit_words(fit) for fit in diagnosis.fits.values()],
+            "fit_notes": list(notes),
+            "reliability": self._once("fits", diagnosis.fits, reliability_picture) if diagnosis.fits else None,
+            "skipped": [{"title": title, "reason": reason} for title, reason in diagnosis.skipped.items()],
+            "plane": self._plane(diagnosis),
+            "key_entries": _key(table),
+            "snippets": snippets(table, advice) if advice else None,
+        }
+
+    def _comparison(self, diagnosis: Diagnosis) -> dict[str, Any] | None:
+        comparison = diagnosis.comparison
+        if comparison is None:
+            return None
+        words = wording.comparison_words(comparison, len(diagnosis.table.x))
+        return {**words, "pictures": self._once("comparison", comparison, gamma_pictures), "key": _LINES}
+
+    def _plane(self, diagnosis: Diagnosis) -> dict[str, Any] | None:
+        plane, table = diagnosis.plane, diagnosis.table
+        if plane is None:
+            return None
+        return {
+            "sentence": f"{plane.title}. Mixed rows wear the colours of their labels: a blend of two classes under "
+            f"mixup, the classes that the row looks like under GenLabel with {plane.backend}, which moves "
+            f"{plane.moved:.0%} of the label on average.",
+            "pictures": self._once("plane", plane, lambda plane: plane_pictures(plane, table)),
+            "areas": self._once("areas", plane, lambda plane: area_pictures(plane, table)),
+        }
+
+    def _once(self, name: str, data: Any, make: Callable[[Any], Any]) -> Any:
+        earlier, drawn = self._drawn.get(name, (None, None))
+        if earlier is not data:
+            drawn = make(data)
+            self._drawn[name] = (data, drawn)
+        return drawn
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file beside its place and move it there, so that no half-written one is ever seen.
+
+    Raises:
+        OSError: If the folder cannot be written to.
+    """
+    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", text=True)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+        mask = os.umask(0)
+        os.umask(mask)
+        os.chmod(draft, 0o666 & ~mask)  # that of any new file, not a temporary one's
+        os.replace(draft, path)
+    except BaseException:
+        Path(draft).unlink(missing_ok=True)
+        raise
+
+
+def _key(table: LabelledTable) -> list[dict[str, str]]:
+    """Classes with a colour of their own, and one entry for the others."""
+    colours = class_colours(table)
+    own = [{"name": name, "colour": c} for name, c in zip(table.class_names, colours, strict=True) if c != OTHERS]
+    n_others = len(colours) - len(own)
+    return [*own, *([{"name": f"{n_others} smaller classes", "colour": OTHERS}] if n_others else [])]

@@ -1,0 +1,151 @@
+"""The pictures of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import cycle
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from genlabel_plugins.diagnostics.questions.comparison import Comparison, scheme_is
+from genlabel_plugins.diagnostics.questions.density_fit import BackendFit
+from genlabel_plugins.diagnostics.questions.projection import Plane
+from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable
+from genlabel_plugins.diagnostics.report.colors import MARKERS, PALETTE, blend, class_colours
+from genlabel_plugins.diagnostics.report.drawing import INK, draw
+
+MIXED_ONLY, WITH_CLEAN = "#3f90da", "#e76300"
+MIN_BIN_ROWS = 10
+NEUTRAL = "#808590"  # seen on white and on black
+
+
+class Picture(NamedTuple):
+    """Inline SVG with a caption, and a description for those who cannot see it."""
+
+    caption: str
+    description: str
+    svg: str
+
+
+def plane_pictures(plane: Plane, table: LabelledTable) -> list[Picture]:
+    """The rows, and mixed rows under either label."""
+    colours = class_colours(table)
+    clean = Picture(
+        "Training rows",
+        f"{len(plane.points)} rows in their class colours. {plane.title}.",
+        draw(partial(_rows, plane=plane, colours=colours)),
+    )
+    labels = (("Linear labels of mixup", plane.y_mix), (f"GenLabel's labels, {plane.backend}, gamma 1", plane.y_gen))
+    mixed = [
+        Picture(
+            caption,
+            f"{len(plane.mixed)} mixed rows, each in its partners' class colours blended by its label.",
+            draw(partial(_mixed, plane=plane, colours=blend(y, colours).numpy())),
+        )
+        for caption, y in labels
+    ]
+    return [clean, *mixed]
+
+
+def area_pictures(plane: Plane, table: LabelledTable) -> list[Picture]:
+    """Decision areas of each classifier; none but for two columns."""
+    colours = class_colours(table)
+    return [
+        Picture(
+            area.name.capitalize() if area.name[0].islower() else area.name,
+            f"The plane in the colours of the classes that the classifier ({area.name}) gives to each point.",
+            draw(partial(_area, plane=plane, posterior=area.posterior, colours=colours)),
+        )
+        for area in plane.areas
+    ]
+
+
+def gamma_pictures(comparison: Comparison) -> list[Picture]:
+    """Accuracy over gamma, a picture for each backend; gamma 0 is mixup, the band is no mixing."""
+    backends = dict.fromkeys(setting.backend for setting in comparison.settings if setting.backend)
+    return [
+        Picture(
+            f"Accuracy over gamma, {backend}",
+            f"Accuracy of logistic regression over gamma with densities of {backend}, beside no mixing as a band. The "
+            "numbers are in the table below.",
+            draw(partial(_gamma, comparison=comparison, backend=backend)),
+        )
+        for backend in backends
+    ]
+
+
+def reliability_picture(fits: Mapping[str, BackendFit]) -> Picture:
+    """How often each generative classifier is right over how sure it is."""
+    return Picture(
+        "How sure, and how often right",
+        "Share of held-out rows classified correctly over the certainty stated, a line for each backend; a model that "
+        "is as sure as it is right lies on the diagonal.",
+        draw(partial(_reliability, fits=fits)),
+    )
+
+
+def _rows(axes: Any, plane: Plane, colours: list[str], size: float = 14) -> None:
+    for c, colour in enumerate(colours):
+        rows = plane.points[plane.target == c].numpy()
+        marker = MARKERS[c % len(MARKERS)]
+        axes.scatter(*rows.T, s=size, color=colour, marker=marker, alpha=0.85, linewidths=0)
+    _frame(axes, plane)
+
+
+def _mixed(axes: Any, plane: Plane, colours: np.ndarray) -> None:
+    axes.scatter(*plane.points.numpy().T, s=3, color=NEUTRAL, alpha=0.25, linewidths=0)
+    axes.scatter(*plane.mixed.numpy().T, s=14, c=colours, linewidths=0)
+    _frame(axes, plane)
+
+
+def _area(axes: Any, plane: Plane, posterior: torch.Tensor, colours: list[str]) -> None:
+    pale = 1 - 0.55 * (1 - blend(posterior, colours))
+    axes.imshow(pale.numpy(), extent=plane.extent, origin="lower", aspect="auto", interpolation="bilinear")
+    _rows(axes, plane, colours, size=7)
+
+
+def _frame(axes: Any, plane: Plane) -> None:
+    left, right, lower, upper = plane.extent
+    names = [name if len(name) <= 30 else name[:29] + "…" for name in plane.axes]
+    axes.set(xlim=(left, right), ylim=(lower, upper), xlabel=names[0], ylabel=names[1])
+    axes.locator_params(nbins=5)
+
+
+def _gamma(axes: Any, comparison: Comparison, backend: str) -> None:
+    mean, error = comparison.estimate(comparison.best(scheme_is("vanilla")))
+    axes.axhspan(100 * (mean - error), 100 * (mean + error), color=NEUTRAL, alpha=0.2, linewidth=0)
+    axes.axhline(100 * mean, color=NEUTRAL, linewidth=1.5)
+    for keep_clean, colour, shift in ((False, MIXED_ONLY, -0.01), (True, WITH_CLEAN, 0.01)):
+        settings = [
+            setting
+            for setting in comparison.distinct_settings()
+            if setting.backend == backend or setting.scheme == "mixup"
+            if setting.keep_clean == keep_clean
+        ]
+        if settings:
+            best = [comparison.estimate(comparison.best(setting.__eq__)) for setting in settings]
+            axes.errorbar(
+                [(setting.gamma or 0.0) + shift for setting in settings],
+                [100 * estimate.mean for estimate in best],
+                [100 * estimate.error for estimate in best],
+                color=colour,
+                marker="o" if keep_clean else "s",
+                markersize=4,
+                linewidth=1.8,
+                elinewidth=0.9,
+            )
+    axes.set(xlabel="gamma (0 is mixup)", ylabel="held-out accuracy, %")
+
+
+def _reliability(axes: Any, fits: Mapping[str, BackendFit]) -> None:
+    axes.plot([0, 1], [0, 1], color=NEUTRAL, linewidth=1, linestyle=":")
+    for colour, (name, fit) in zip(cycle(PALETTE), fits.items(), strict=False):
+        bins = [b for b in fit.bins if b.n_rows >= MIN_BIN_ROWS]
+        axes.plot(
+            [b.confidence for b in bins], [b.accuracy for b in bins], "o-", markersize=4, color=colour, label=name
+        )
+    axes.set(xlabel="certainty stated", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
+    axes.legend(frameon=False, labelcolor=INK, loc="best")

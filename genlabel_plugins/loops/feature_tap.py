@@ -1,0 +1,53 @@
+"""A tap for the features of a network in training."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from torch import Tensor, nn
+
+
+class FeatureTap:
+    """Forward pre-hook that keeps the input of a module: the features a training step computes anyway.
+
+    The features are detached. A deep copy of a hooked model, such as a moving average of its weights, shares
+    the tap, and the tap is silent outside training mode: the copy neither doubles it nor overwrites it. It
+    pickles with the model, without features, and captures inside `torch.compile`.
+
+    Args:
+        training_only: Capture only while the hooked module is in training mode.
+
+    Attributes:
+        features: Input of the last forward since `take`, shape `(B, D)`, or None.
+        overwritten: Whether another forward since `take` came before it, whose input is lost.
+
+    Example:
+        >>> import torch
+        >>> head, tap = nn.Linear(2, 3), FeatureTap()
+        >>> handle = head.register_forward_pre_hook(tap)
+        >>> _ = head(torch.ones(1, 2))
+        >>> tap.take(), tap.take()
+        (tensor([[1., 1.]]), None)
+    """
+
+    def __init__(self, *, training_only: bool = True) -> None:
+        self.training_only = training_only
+        self.features: Tensor | None = None
+        self.overwritten = False
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        """Capture, as torch calls it before each forward of `module`."""
+        if module.training or not self.training_only:
+            self.overwritten = self.features is not None
+            self.features = args[0].detach().flatten(1)
+
+    def take(self) -> Tensor | None:
+        """The captured features, given out once: those of an earlier step never label a later one."""
+        features, self.features, self.overwritten = self.features, None, False
+        return features
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "features": None, "overwritten": False}

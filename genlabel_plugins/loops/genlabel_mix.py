@@ -1,0 +1,211 @@
+"""GenLabelMix: mixing and relabelling in one callable, for any training loop, loader or transform."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from genlabel_plugins.labels import LabelPolicy, PosteriorLabel, linear_label
+from genlabel_plugins.mixing.generative import Codec, GenerativeMixer, GenerativePairs
+from genlabel_plugins.mixing.mixers import Inputs, Mixed, make_mixer, map_inputs, one_hot
+from genlabel_plugins.relabeler import n_classes_of
+
+
+class LabelledMix(nn.Module):
+    """Mix a batch and label it: `(x, target) -> (x_mix, y)`.
+
+    Args:
+        mix: Mixer, a callable `(x, target) -> Mixed`.
+        label: Label policy, a callable `Mixed -> y`.
+        keep_clean: Return the clean rows before the mixed ones, 2B in all, so that a mean loss is that of both.
+
+    Example:
+        >>> import torch
+        >>> from genlabel_plugins import LogisticLabel
+        >>> from genlabel_plugins import Mixup
+        >>> x_mix, y = LabelledMix(Mixup(2), LogisticLabel(sigma=0.1))(torch.rand(4, 3), torch.tensor([0, 1, 0, 1]))
+        >>> x_mix.shape, y.shape
+        (torch.Size([4, 3]), torch.Size([4, 2]))
+    """
+
+    def __init__(
+        self, mix: Callable[..., Mixed], label: LabelPolicy = linear_label, *, keep_clean: bool = False
+    ) -> None:
+        super().__init__()
+        self.mix = mix
+        self.label = label
+        self.keep_clean = keep_clean
+
+    def forward(self, x: Any, target: Tensor) -> tuple[Inputs, Tensor]:
+        """Mixed inputs `(B, *)` and their labels `(B, C)`, of inputs `(B, *)` and class indices `(B,)`."""
+        mixed = self.mix(x, target)
+        y = self.label(mixed)
+        if not self.keep_clean:
+            return mixed.x, y
+        both = map_inputs(lambda clean, x_mix: torch.cat([clean, x_mix]), x, mixed.x)
+        return both, torch.cat([one_hot(target, y.shape[1], y), y])
+
+
+class GenLabelMix(LabelledMix):
+    """Mix a batch and relabel it by class-conditional densities (GenLabel, Algorithms 1 and 2).
+
+    A picklable module: it works in a plain loop, inside a loader (`BatchMix`), and moves with `.to(device)`.
+
+    Args:
+        relabeler: Fitted relabeler, such as `GenLabel("gm").fit(x, target)`.
+        mix: `"mixup"`, `"cutmix"`, `"column_cutmix"` or a mixer, a callable `(x, target) -> Mixed`.
+        embed: Callable from mixed inputs to the features that the relabeler was fitted on (Algorithm 2).
+        keep_clean: Return the clean rows before the mixed ones, 2B in all, so that a mean loss is that of both.
+        **options: Go to the mixer that is named: `alpha`, `pairing`, `per_sample`, `generator`; `n_classes` is by
+            default that of the relabeler's densities.
+
+    Raises:
+        ValueError: If the number of classes is neither given nor known from the relabeler.
+
+    Example:
+        >>> import torch
+        >>> from genlabel_plugins import GenLabel
+        >>> x, target = torch.randn(40, 3), torch.arange(40) % 2
+        >>> x_mix, y = GenLabelMix(GenLabel("gm").fit(x, target), alpha=0.5)(x[:8], target[:8])
+        >>> x_mix.shape, y.shape
+        (torch.Size([8, 3]), torch.Size([8, 2]))
+
+    Reference:
+        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022.
+    """
+
+    def __init__(
+        self,
+        relabeler: Any,
+        *,
+        mix: str | Callable[..., Mixed] = "mixup",
+        embed: Callable[[Any], Tensor] | None = None,
+        keep_clean: bool = False,
+        **options: Any,
+    ) -> None:
+        if isinstance(mix, str) and "n_classes" not in options:
+            options["n_classes"] = n_classes_of(relabeler)
+        super().__init__(make_mixer(mix, **options), PosteriorLabel(relabeler, embed), keep_clean=keep_clean)
+
+
+class GenerativeMix(LabelledMix):
+    """Mix a batch where its class densities have the ratio lam: `(x, target) -> (x_mix, y)`.
+
+    Takes the place of `GenLabelMix`: a picklable module for plain loops, and inside a loader (`BatchMix`).
+
+    Args:
+        relabeler: Fitted density or relabeler.
+        encode: Callable from inputs and classes to codes, so that paths run between codes.
+        decode: Callable from codes and classes to inputs.
+        keep_clean: Return the clean rows before the mixed ones, 2B in all.
+        **options: Go to `GenerativePairs`.
+
+    Example:
+        >>> from genlabel_plugins import make_backend
+        >>> x, target = torch.randn(40, 3), torch.arange(40) % 2
+        >>> x_mix, y = GenerativeMix(make_backend("gm").fit(x, target), alpha=0.5)(x[:8], target[:8])
+        >>> x_mix.shape, y.shape
+        (torch.Size([8, 3]), torch.Size([8, 2]))
+
+    Reference:
+        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 7.2.
+    """
+
+    def __init__(
+        self,
+        relabeler: Any,
+        *,
+        encode: Codec | None = None,
+        decode: Codec | None = None,
+        keep_clean: bool = False,
+        **options: Any,
+    ) -> None:
+        pairs = GenerativePairs(GenerativeMixer(relabeler, encode=encode, decode=decode), **options)
+        super().__init__(pairs, keep_clean=keep_clean)
+        self.relabeler, self.encode, self.decode = relabeler, encode, decode  # modules move with `.to(device)`
+
+
+class BatchMix:
+    """Mix whole batches, tuples or dicts, as they come out of a loader or inside its `collate_fn`.
+
+    Args:
+        mix: Callable `(x, target) -> (x_mix, y)`, such as `GenLabelMix`.
+        x: Place of the inputs in a batch, an index or a key; or several, whose inputs share partners and `lam`.
+        target: Place of the class indices, which the soft labels take. What lies elsewhere stays as it is.
+        collate_fn: Makes a batch of samples; None for batches that are made already.
+
+    Example:
+        >>> import torch
+        >>> from genlabel_plugins import Mixup
+        >>> collate_fn = BatchMix(LabelledMix(Mixup(2)))
+        >>> x_mix, y = collate_fn([(torch.rand(3), 0), (torch.rand(3), 1)])
+        >>> x_mix.shape, y.shape
+        (torch.Size([2, 3]), torch.Size([2, 2]))
+    """
+
+    def __init__(
+        self,
+        mix: Callable[[Any, Tensor], tuple[Inputs, Tensor]],
+        *,
+        x: int | str | Sequence[int | str] = 0,
+        target: int | str = 1,
+        collate_fn: Callable[[Any], Any] | None = default_collate,
+    ) -> None:
+        self.mix = mix
+        self.x = x
+        self.target = target
+        self.collate_fn = collate_fn
+
+    def __call__(self, batch: Any) -> Any:
+        """Mix a batch; it comes back as a dict or as a tuple."""
+        batch = batch if self.collate_fn is None else self.collate_fn(batch)
+        fields = dict(batch if isinstance(batch, Mapping) else enumerate(batch))
+        if isinstance(self.x, int | str):
+            fields[self.x], fields[self.target] = self.mix(fields[self.x], fields[self.target])
+        else:
+            x_mix, fields[self.target] = self.mix({key: fields[key] for key in self.x}, fields[self.target])
+            fields |= x_mix
+        return fields if isinstance(batch, Mapping) else tuple(fields.values())
+
+
+class RelabelledMix(nn.Module):
+    """A transform `(x, target) -> (x_mix, y_mix)` whose labels are corrected; made by `relabel`."""
+
+    def __init__(self, transform: Callable[..., Any], label: PosteriorLabel) -> None:
+        super().__init__()
+        self.transform = transform
+        self.label = label
+
+    def forward(self, *batch: Any) -> tuple[Any, Tensor]:
+        """Call the transform with whatever it takes and correct the labels that it returns."""
+        x_mix, y_mix = self.transform(*batch)
+        return x_mix, self.label.relabel(x_mix, y_mix)
+
+
+def relabel(
+    transform: Callable[..., Any], relabeler: Any, *, embed: Callable[[Any], Tensor] | None = None
+) -> RelabelledMix:
+    """Wrap a mixing transform of another library, such as `v2.MixUp` or `v2.CutMix` of torchvision.
+
+    Args:
+        transform: Callable that returns `(x_mix, y_mix)` with labels of shape `(B, C)`.
+        relabeler: Fitted relabeler, such as `GenLabel("gm").fit(x, target)`.
+        embed: Callable from mixed inputs to the features that the relabeler was fitted on (Algorithm 2).
+
+    Returns:
+        A picklable module, called as the transform is.
+
+    Example:
+        >>> import torch
+        >>> from genlabel_plugins import GenLabel
+        >>> x, target = torch.randn(40, 3), torch.arange(40) % 2
+        >>> halves = lambda x, target: ((x + x.flip(0)) / 2, torch.full((len(x), 2), 0.5))
+        >>> x_mix, y = relabel(halves, GenLabel("gm").fit(x, target))(x, target)
+        >>> y.shape
+        torch.Size([40, 2])
+    """
+    return RelabelledMix(transform, PosteriorLabel(relabeler, embed))

@@ -1,0 +1,26 @@
+"""Mixing rows: which meet, how much of each is kept, where between them, and what is in the way."""
+
+from genlabel_plugins.mixing.generative import GenerativeMixed, GenerativeMixer, GenerativePairs
+from genlabel_plugins.mixing.intrusion import ExcludeIntrusion, IntrusionRates, intrudes, intrusion_rates
+from genlabel_plugins.mixing.mixers import MIXERS, ColumnCutMix, CutMix, Inputs, Mixed, Mixer, Mixup, make_mixer
+from genlabel_plugins.mixing.pairing import DistanceAlpha, Pairing
+
+__all__ = [
+    "MIXERS",
+    "ColumnCutMix",
+    "CutMix",
+    "DistanceAlpha",
+    "ExcludeIntrusion",
+    "GenerativeMixed",
+    "GenerativeMixer",
+    "GenerativePairs",
+    "Inputs",
+    "IntrusionRates",
+    "Mixed",
+    "Mixer",
+    "Mixup",
+    "Pairing",
+    "intrudes",
+    "intrusion_rates",
+    "make_mixer",
+]

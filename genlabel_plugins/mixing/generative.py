@@ -1,0 +1,218 @@
+"""Generative mixing: the point between two samples at which their classes are as likely as lam says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from genlabel_plugins._state import accumulator, full_precision
+from genlabel_plugins.densities._segments import LogRatio, closest_position
+from genlabel_plugins.mixing.mixers import Inputs, Mixer, one_hot
+from genlabel_plugins.relabeler import GenLabel, n_classes_of
+
+Codec = Callable[[Tensor, Tensor], Tensor]
+
+
+class GenerativeMixed(NamedTuple):
+    """Samples mixed by their densities.
+
+    Attributes:
+        x_mix: Mixed inputs, shape `(B, *)`.
+        y: Labels, shape `(B, C)`; rows sum to one.
+        attained: Where the ratio of the two densities is lam, shape `(B,)`.
+    """
+
+    x_mix: Tensor
+    y: Tensor
+    attained: Tensor
+
+
+class GenerativeMixer:
+    r"""Mix two samples where the ratio of their class densities is lam.
+
+    .. math:: x_\text{mix} = x_j + t\,(x_i - x_j), \qquad
+              \frac{p_{c_i}(x_\text{mix})}{p_{c_i}(x_\text{mix}) + p_{c_j}(x_\text{mix})} = \lambda, \qquad
+              y = \lambda\, e_{c_i} + (1 - \lambda)\, e_{c_j}
+
+    Of several such points the one nearest to linear mixing, t = lam, is taken. Where no point between the
+    samples has that ratio, the one that comes closest is taken and labelled with the ratio that holds there.
+    The ratio of the finished point is measured, so a label is never better than its point. Where both
+    densities vanish all along, the result is the sample nearer to t = lam, with its own label. Two samples
+    of one class are mixed linearly.
+
+    Args:
+        relabeler: Fitted density or relabeler; its `log_prob` is the only thing used, and its `segment`,
+            where it has one, to propose the point at less cost.
+        n_intervals: Grid intervals in which a root is looked for, where there is no closed form.
+        n_steps: Evaluations that narrow it down.
+        tolerance: Largest difference between lam and a ratio that attains it.
+        encode: Callable from inputs and classes to codes, `(B, *), (B,) -> (B, L)`; the path then runs between
+            codes. `GANInversion.invert` and `VAE.encode` are such callables.
+        decode: Callable from codes and classes to inputs, `(P, L), (P,) -> (P, *)`, such as `GANInversion.generate`
+            and `VAE.decode`; one that knows no classes ignores them. On the path the inputs decoded for both
+            classes fade into each other, so that it ends on the manifold of either class.
+
+    Raises:
+        ValueError: If only one of `encode` and `decode` is given, or `n_intervals` is odd.
+
+    Example:
+        >>> from genlabel_plugins import make_backend
+        >>> x, target = torch.tensor([[-3.0], [-1.0], [1.0], [3.0]]), torch.tensor([0, 0, 1, 1])
+        >>> mixer = GenerativeMixer(make_backend("gm", reg_covar=0.0).fit(x, target))
+        >>> mixer(x[:1], x[3:], target[:1], target[3:], torch.tensor([0.5]))
+        GenerativeMixed(x_mix=tensor([[0.]]), y=tensor([[0.5000, 0.5000]]), attained=tensor([True]))
+
+    Reference:
+        Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 7.2.
+    """
+
+    def __init__(
+        self,
+        relabeler: Any,
+        *,
+        n_intervals: int = 4,
+        n_steps: int = 8,
+        tolerance: float = 1e-4,
+        encode: Codec | None = None,
+        decode: Codec | None = None,
+    ) -> None:
+        if (encode is None) != (decode is None):
+            raise ValueError("encode and decode go together, got only one of them")
+        if n_intervals < 2 or n_intervals % 2:
+            raise ValueError(f"n_intervals must be a positive even number, got {n_intervals}")
+        self.relabeler = relabeler
+        self.n_intervals = n_intervals
+        self.n_steps = n_steps
+        self.tolerance = tolerance
+        self.encode = encode
+        self.decode = decode
+
+    def __call__(self, x_i: Tensor, x_j: Tensor, c_i: Tensor, c_j: Tensor, lam: Tensor | float) -> GenerativeMixed:
+        """Mix pairs of samples.
+
+        Args:
+            x_i: First samples, shape `(B, *)`.
+            x_j: Second samples, shape `(B, *)`.
+            c_i: Classes of the first, shape `(B,)`.
+            c_j: Classes of the second, shape `(B,)`.
+            lam: Ratio to attain, in [0, 1]; a float, or shape `(B,)`.
+        """
+        if x_i.dtype != x_j.dtype or x_i.shape != x_j.shape:
+            raise ValueError(
+                f"x_i and x_j must have one dtype and shape, got {x_i.dtype} {tuple(x_i.shape)} and "
+                f"{x_j.dtype} {tuple(x_j.shape)}"
+            )
+        partner = torch.arange(len(x_i), 2 * len(x_i), device=x_i.device)
+        lam = torch.as_tensor(lam, device=x_i.device).expand(len(x_i))
+        x_mix, share, attained = self.mix(torch.cat([x_i, x_j]), torch.cat([c_i, c_j]), partner, lam)
+        n_classes = n_classes_of(self.relabeler)
+        y = torch.lerp(one_hot(c_j, n_classes, share), one_hot(c_i, n_classes, share), share[:, None])
+        return GenerativeMixed(x_mix, y, attained)
+
+    def mix(self, x: Tensor, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mix the first B rows of a batch with their partners; what rows share is computed once.
+
+        The position is found without gradient; mixed features keep theirs.
+
+        Args:
+            x: Inputs, shape `(N, *)`.
+            target: Classes, shape `(N,)`.
+            partner: Row that each of the first B is mixed with, shape `(B,)`.
+            lam: Ratio to attain, shape `(B,)`.
+
+        Returns:
+            Mixed inputs `(B, *)`, the share of the row's own class that holds there `(B,)`, and where it is
+            lam `(B,)`.
+
+        Raises:
+            ValueError: If the inputs are integers, between which there is no point to find.
+        """
+        if not x.is_floating_point():
+            raise ValueError(f"x must be floating point to be mixed by densities, got {x.dtype}")
+        lam = lam.to(torch.promote_types(x.dtype, torch.float32))
+        target = target.long()
+        pair = torch.stack([target[: len(partner)], target.take(partner)])  # (2, B)
+        with full_precision(x):
+            path = self._path(x, target, pair, partner)
+            with torch.no_grad():
+                t = self._position(path, x, pair, partner, lam)
+            x_mix = path(t[:, None])
+            # The ratio that the densities measure at the finished point, whatever the search believed.
+            log_prob = self.relabeler.log_prob(x_mix.detach()).gather(1, pair.T)
+            ratio = torch.sigmoid(log_prob[:, 0] - log_prob[:, 1]).to(lam.dtype)
+        attained = (ratio - lam).abs() <= self.tolerance
+        # Where both densities vanish no ratio holds: the point is a sample, and its label its own.
+        return x_mix, torch.where(attained, lam, torch.where(torch.isnan(ratio), lam.round(), ratio)), attained
+
+    def _position(
+        self, path: Callable[[Tensor], Tensor], x: Tensor, pair: Tensor, partner: Tensor, lam: Tensor
+    ) -> Tensor:
+        """Positions of the mixed inputs on their paths, shape `(B,)`."""
+
+        def measured(t: Tensor, /) -> Tensor:  # (B, S) -> (B, S)
+            log_prob: Tensor = self.relabeler.log_prob(path(t)).unflatten(0, t.shape)  # (B, S, C)
+            log_prob = log_prob.gather(2, pair.T[:, None].expand(*t.shape, 2))
+            return (log_prob[..., 0] - log_prob[..., 1]).to(t.dtype)
+
+        density = self.relabeler.density if isinstance(self.relabeler, GenLabel) else self.relabeler
+        segment: Any = getattr(density, "segment", None)
+        log_ratio: LogRatio | None = None
+        if segment is not None and self.decode is None:
+            log_ratio = segment(x, pair, partner)
+        wide = lam.to(accumulator(lam))
+        goal = torch.logit(wide, eps=torch.finfo(lam.dtype).eps)
+        options = {"n_intervals": self.n_intervals, "n_steps": self.n_steps}
+        return closest_position(measured if log_ratio is None else log_ratio, goal, wide, **options)
+
+    def _path(self, x: Tensor, target: Tensor, pair: Tensor, partner: Tensor) -> Callable[[Tensor], Tensor]:
+        """Inputs at positions between partners (at 0) and rows (at 1), `(B, S) -> (B*S, *)`."""
+        encode, decode = self.encode, self.decode
+        codes = x if encode is None else encode(x, target)
+        codes = codes.to(torch.promote_types(codes.dtype, torch.float32))
+        start, stop = codes.index_select(0, partner)[:, None], codes[: len(partner), None]  # (B, 1, *)
+
+        def path(t: Tensor) -> Tensor:
+            points = torch.lerp(start, stop, _per_row(t.to(codes.dtype), start)).flatten(0, 1)
+            if decode is None:
+                return points.to(x.dtype)
+            as_i, as_j = (
+                decode(points, c.repeat_interleave(t.shape[1])).reshape(-1, *x.shape[1:]).to(x.dtype) for c in pair
+            )
+            return torch.lerp(as_j, as_i, _per_row(t.flatten().to(x.dtype), x))
+
+        return path
+
+
+class GenerativePairs(Mixer):
+    """Mixer whose `lam` is the ratio that two class densities have at the mixed input; see `GenerativeMixer`.
+
+    Args:
+        mixer: Mixes pairs of samples.
+        n_classes: Number of classes C; by default that of the densities.
+        **options: `alpha`, `pairing`, `per_sample` (here True by default) and `generator`, as for any mixer.
+
+    Attributes:
+        attained: Where the last batch attained the `lam` drawn for it, shape `(B,)`.
+    """
+
+    attained: Tensor
+
+    def __init__(self, mixer: GenerativeMixer, *, n_classes: int | None = None, **options: Any) -> None:
+        options.setdefault("per_sample", True)
+        super().__init__(n_classes or n_classes_of(mixer.relabeler), **options)
+        self.mixer = mixer
+
+    def combine(self, x: Inputs, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Inputs, Tensor]:
+        """Mix where the densities say lam, and return what they say there."""
+        if not isinstance(x, Tensor):
+            raise TypeError(f"generative mixing needs one tensor that the densities know, got {type(x).__name__}")
+        x_mix, share, self.attained = self.mixer.mix(x, target, partner, lam)
+        return x_mix, share
+
+
+def _per_row(values: Tensor, x: Tensor) -> Tensor:
+    """Values `(B,)`, or `(B, S)`, with the trailing dimensions that broadcast over `x`."""
+    return values.reshape(*values.shape, *[1] * (x.ndim - values.ndim))

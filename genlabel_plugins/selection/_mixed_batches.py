@@ -1,0 +1,170 @@
+"""MixedBatches: batches of one table, labelled in every way that its candidates ask for."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from genlabel_plugins.densities.density import Density
+from genlabel_plugins.labels import LogisticLabel, NearestLabel, linear_label
+from genlabel_plugins.mixing.mixers import Mixed, Mixer, make_mixer, one_hot
+from genlabel_plugins.relabeler import GenLabel, blend
+from genlabel_plugins.selection._epochs import Draws, Epochs
+from genlabel_plugins.selection._table import Table
+from genlabel_plugins.selection.candidates import Candidate
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixOptions:
+    """How rows are drawn and mixed, the same for all candidates.
+
+    Args:
+        mix: `"mixup"` or `"column_cutmix"`.
+        alpha: Concentration of `lam ~ Beta(alpha, alpha)`, one `lam` for each batch.
+        batch_size: Rows in a batch at most.
+        priors: Priors of the posterior, as `GenLabel` takes them.
+        sigma: Width of the logistic label.
+    """
+
+    mix: str = "mixup"
+    alpha: float = 1.0
+    batch_size: int = 128
+    priors: Any = "uniform"
+    sigma: float = 0.1
+
+
+class Batch(NamedTuple):
+    """Rows of several steps, and what each label policy calls them.
+
+    Attributes:
+        x: Rows, shape `(S, R, D)`: clean ones, mixed ones, or the former before the latter.
+        y: Labels by each of V policies, shape `(S, R, C, V)`.
+        weight: Weights of the rows, shape `(S, R)`; those of the clean rows sum to one, so do those of the mixed.
+    """
+
+    x: Tensor
+    y: Tensor
+    weight: Tensor
+
+
+class MixedBatches:
+    """Mixes the rows of a table once and labels them in every way that its candidates ask for.
+
+    Args:
+        table: Training rows.
+        candidates: What is trained on them.
+        n_classes: Number of classes C.
+        options: How rows are mixed.
+        generator: Source of randomness on the CPU.
+
+    Attributes:
+        policies: Label policies, V of them: scheme, backend and gamma. Candidates that agree in them share labels.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        candidates: Iterable[Candidate],
+        n_classes: int,
+        options: MixOptions,
+        generator: torch.Generator,
+    ) -> None:
+        candidates = list(candidates)
+        self.policies = list(dict.fromkeys(map(policy_of, candidates)))
+        self.clean = any(candidate.clean_share > 0 for candidate in candidates)
+        self.mixed = any(candidate.clean_share < 1 for candidate in candidates)
+        self.table = table
+        self.n_classes = n_classes
+        share = None if table.share is None else table.share.cpu()
+        self.epochs = Epochs(len(table.x), options.batch_size, options.alpha, generator, share)
+        columns = torch.Generator().manual_seed(generator.initial_seed() + 1)  # drawn chunk by chunk, epochs are not
+        mixer = make_mixer(options.mix, n_classes=n_classes, alpha=options.alpha, per_sample=True, generator=columns)
+        assert isinstance(mixer, Mixer)
+        self.mixer = mixer
+        backends = (backend for _, backend, _ in self.policies)
+        self.relabelers = fit_relabelers(table, backends, n_classes, options.priors, generator.initial_seed())
+        self.named: dict[str, Callable[[Mixed], Tensor]] = {"mixup": linear_label}
+        self.named["logistic"] = LogisticLabel(options.sigma)
+        if any(scheme == "nearest" for scheme, *_ in self.policies):
+            self.named["nearest"] = NearestLabel(table.x, table.target)
+
+    def label(self, draws: Draws, width: int) -> Batch:
+        """Rows and labels of drawn steps, each padded to `width` rows."""
+        draws = draws.to(self.table.x.device)
+        shape = draws.rows.shape  # (S, B)
+        x, target = self.table.x[draws.rows.flatten()], self.table.target[draws.rows.flatten()]
+        parts: list[tuple[Any, Tensor]] = []
+        if self.clean:
+            y = one_hot(target, self.n_classes, x)[..., None]
+            parts.append((x, y.expand(-1, -1, len(self.policies))))
+        if self.mixed:
+            first = shape[1] * torch.arange(shape[0], device=x.device)[:, None]
+            lam = draws.lam.to(x.dtype)[:, None].expand(shape)
+            mixed = self.mixer.mixed(x, target, (draws.partner + first).flatten(), lam.flatten())
+            parts.append((mixed.x, self._labels(mixed)))
+        rows, labels = zip(*parts, strict=True)
+        weight = _pad(draws.weight, width)
+        return Batch(
+            torch.cat([_pad(part.unflatten(0, shape), width) for part in rows], 1),
+            torch.cat([_pad(part.unflatten(0, shape), width) for part in labels], 1),
+            torch.cat([weight] * len(parts), 1),
+        )
+
+    def _labels(self, mixed: Mixed) -> Tensor:
+        """Labels by all policies, `(B, C, V)`."""
+        assert isinstance(mixed.x, Tensor)
+        y_gen = {key: relabeler.relabel(mixed.x, mixed.y_mix, gamma=1.0) for key, relabeler in self.relabelers.items()}
+        labels = [
+            blend(mixed.y_mix, y_gen[backend], gamma) if scheme == "genlabel" else self.named[scheme](mixed)
+            for scheme, backend, gamma in self.policies
+        ]
+        return torch.stack(labels, -1)
+
+
+def policy_of(candidate: Candidate) -> tuple[str, Any, float]:
+    """What of a candidate decides on the labels of its rows; clean rows are called the same by all."""
+    return ("mixup" if candidate.scheme == "vanilla" else candidate.scheme), candidate.backend, candidate.gamma
+
+
+def fit_relabelers(
+    table: Table, backends: Iterable[Any], n_classes: int, priors: Any, seed: int
+) -> dict[Any, GenLabel]:
+    """Relabelers by backend, fitted to the rows of a table; an object is copied."""
+    rows = slice(None) if table.density_rows is None else table.density_rows
+    x, target = table.x[rows], table.target[rows]
+    relabelers = {}
+    for backend in dict.fromkeys(backends):
+        if backend is None:
+            continue
+        relabeler = GenLabel(copy.deepcopy(backend), priors=priors)
+        options: dict[str, Any] = {}
+        if isinstance(relabeler.density, Density):
+            options["generator"] = torch.Generator().manual_seed(seed)
+        if int(target.max()) + 1 != n_classes:  # any other object need not know of classes without rows
+            if not _takes(relabeler.density.fit, "n_classes"):
+                raise ValueError(
+                    f"a fold holds no row of the last of {n_classes} classes, which {backend!r} cannot know of: "
+                    "let its fit take n_classes, or use fewer folds than that class has rows"
+                )
+            options["n_classes"] = n_classes
+        relabelers[backend] = relabeler.fit(x, target, **options)
+    return relabelers
+
+
+def _takes(call: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(call).parameters
+    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+def _pad(rows: Tensor, width: int) -> Tensor:
+    """Append zeros to the second dimension, `(S, B, *) -> (S, width, *)`."""
+    missing = width - rows.shape[1]
+    if not missing:
+        return rows
+    return torch.cat([rows, rows.new_zeros(rows.shape[0], missing, *rows.shape[2:])], 1)
