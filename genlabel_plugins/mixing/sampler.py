@@ -15,7 +15,7 @@ from sklearn.utils.validation import check_X_y
 from torch import Tensor
 
 from genlabel_plugins.densities.registry import make_backend
-from genlabel_plugins.mixing.generative import GenerativeMixer
+from genlabel_plugins.mixing.generative import RatioSearch
 from genlabel_plugins.mixing.pairing import draw_beta
 
 
@@ -112,6 +112,6 @@ class GenerativeMixSampler(BaseEstimator):  # type: ignore[misc]
             second.append(other[torch.randint(len(other), (n_new,), generator=generator)])
         i, j = torch.cat(first), torch.cat(second)
         lam = draw_beta(torch.full((len(i),), float(self.alpha)), generator).to(x.dtype)
-        mixed = GenerativeMixer(self.density_)(x[i], x[j], target[i], target[j], torch.maximum(lam, 1 - lam))
+        mixed = RatioSearch(self.density_)(x[i], x[j], target[i], target[j], torch.maximum(lam, 1 - lam))
         self.attained_ = mixed.attained.numpy()
         return mixed.x_mix, mixed.y

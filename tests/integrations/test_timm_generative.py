@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 from timm.data.mixup import Mixup
 
-from genlabel_plugins import GenerativeMix, GenerativeMixer, make_backend
+from genlabel_plugins import GenerativeMix, RatioSearch, make_backend
 from genlabel_timm.generative import GenerativeMixup
 
 
@@ -20,7 +20,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def mixer(digits):
-    return GenerativeMixer(make_backend("gm", covariance_type="tied", reg_covar=0.1).fit(*digits))
+    return RatioSearch(make_backend("gm", covariance_type="tied", reg_covar=0.1).fit(*digits))
 
 
 @pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
@@ -69,7 +69,7 @@ def test_a_timm_model_trains_on_images_mixed_between_codes(digits, backend):
         density = make_backend("vae", max_epochs=2).fit(x, target)
         codec = {"encode": density.encode, "decode": density.decode}
     model = timm.create_model("test_resnet", num_classes=3, in_chans=1)
-    mixup_fn = GenerativeMixup(GenerativeMixer(density, n_steps=3, **codec), num_classes=3)
+    mixup_fn = GenerativeMixup(RatioSearch(density, n_steps=3, **codec), num_classes=3)
     for mix in (mixup_fn, GenerativeMix(density, **codec)):
         x_mix, y = mix(x[:8], target[:8])
         assert x_mix.shape == x[:8].shape
