@@ -43,6 +43,20 @@ def test_lam_is_drawn_as_timm_draws_it(digits, mixer, mode):
     torch.testing.assert_close(share[mixed], held[mixed], rtol=0, atol=2e-4)
 
 
+def test_no_row_comes_of_a_search_that_failed(digits):
+    """Between kernels of two digits the log-ratio falls by thousands, and takes every value in between."""
+    x, target = digits[0].double(), digits[1]
+    mixup_fn = GenerativeMixup(
+        RatioSearch(make_backend("kde").fit(x, target)), mode="elem", label_smoothing=0.0, num_classes=3
+    )
+    np.random.seed(5)  # noqa: NPY002  # timm draws from it
+    lam = mixup_fn._lam(200, x.device).double()
+    np.random.seed(5)  # noqa: NPY002  # timm draws from it
+    _, y = mixup_fn(x[:200], target[:200])
+    other = target[:200] != target[:200].flip(0)
+    torch.testing.assert_close(y.gather(1, target[:200, None]).squeeze(1)[other], lam[other], rtol=0, atol=1e-9)
+
+
 def test_switches_of_the_training_loop(digits, mixer):
     x, target = digits[0][:8], digits[1][:8]
     mixup_fn = GenerativeMixup(mixer, num_classes=3, label_smoothing=0.1)
