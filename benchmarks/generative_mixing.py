@@ -15,7 +15,7 @@ import torch
 from _timing import interleave, ratios, versions
 from torch import Tensor
 
-from genlabel_plugins import GenerativeMix, GenerativeMixer, GenLabel, GenLabelMix, make_backend
+from genlabel_plugins import GenerativeMix, GenLabel, GenLabelMix, RatioSearch, make_backend
 
 N_FEATURES, N_CLASSES, N_ROWS, N_BATCH, N_STEPS = 20, 10, 500, 256, 30
 DENSITIES: dict[str, dict[str, Any]] = {
@@ -27,7 +27,7 @@ DENSITIES: dict[str, dict[str, Any]] = {
 }
 
 
-class Bisection(GenerativeMixer):
+class Bisection(RatioSearch):
     """The same mixer, with a position found by halving [0, 1] and one log-density of all classes a step."""
 
     def _position(self, path, x, pair, partner, lam):
@@ -64,7 +64,7 @@ def main() -> None:
     print(f"{N_STEPS}-step bisection over generative mixing, CPU time: least, median and greatest of the rounds")
     for name, params in DENSITIES.items():
         density = make_backend(name[:3].strip(" ,"), **params).fit(x, target)
-        mixers = {"ours": GenerativeMixer(density), "bisection": Bisection(density)}
+        mixers = {"ours": RatioSearch(density), "bisection": Bisection(density)}
         pair = torch.stack([c, c[partner]])
         on_path = mixers["ours"]._path(x_batch, c, pair, partner), x_batch, pair, partner, lam
         positions = {key: lambda m=m, at=on_path: m._position(*at) for key, m in mixers.items()}

@@ -17,7 +17,7 @@ from matplotlib.colors import ListedColormap
 from sklearn.datasets import make_circles
 from torch import Tensor
 
-from genlabel_plugins import Density, GenerativeMixer, GenerativePairs, GenLabel, Mixup, make_backend
+from genlabel_plugins import Density, GenerativeMixup, GenLabel, Mixup, RatioSearch, make_backend
 
 COLORS = ListedColormap(plt.get_cmap("Set1").colors)
 N_MIXED = 2500
@@ -52,7 +52,7 @@ def draw(x: Tensor, target: Tensor, density: Density, path: Path) -> None:
     mixed = Mixup(n_classes, per_sample=True, generator=generator)(x[rows], target[rows])
     other = mixed.target_i != mixed.target_j
     y_gen = GenLabel(density).relabel(mixed.x, mixed.y_mix)
-    pairs = GenerativePairs(GenerativeMixer(density), generator=torch.Generator().manual_seed(0))
+    pairs = GenerativeMixup(RatioSearch(density), generator=torch.Generator().manual_seed(0))
     generative = pairs(x[rows], target[rows])
     other_too = generative.target_i != generative.target_j
     width, height = x.amax(0) - x.amin(0)

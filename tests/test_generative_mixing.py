@@ -7,16 +7,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.datasets import load_iris, load_wine
+from sklearn.datasets import load_digits, load_iris, load_wine
 from torch.distributions import Independent, Normal
 
 from genlabel_plugins import (
     GenerativeMix,
-    GenerativeMixer,
-    GenerativePairs,
+    GenerativeMixup,
     GenLabel,
     ManifoldMix,
     PerClass,
+    RatioSearch,
     RunningGaussian,
     make_backend,
 )
@@ -47,6 +47,19 @@ class Measured:
 
     def log_prob(self, x):
         return self.density_.log_prob(x)
+
+
+class Searched:
+    """A log-ratio of which the search does not know that it is a quadratic."""
+
+    def __init__(self, log_ratio):
+        self.log_ratio = log_ratio
+
+    def __call__(self, t):
+        return self.log_ratio(t)
+
+    def take(self, rows):
+        return Searched(self.log_ratio.take(rows))
 
 
 def table(dtype=torch.float64, n_features=None, n_classes=None, unbalanced=False):
@@ -120,7 +133,7 @@ def test_the_log_ratio_on_a_segment_is_that_of_log_prob(name):
 def test_the_closed_form_is_the_nearest_root_that_bisection_finds(name):
     density, x, target = fitted(name)
     i, j, lam = pairs(x, target, 300)
-    mixed = GenerativeMixer(density)(x[i], x[j], target[i], target[j], lam)
+    mixed = RatioSearch(density)(x[i], x[j], target[i], target[j], lam)
 
     def log_ratio(t):
         log_prob = density.log_prob(torch.lerp(x[j], x[i], t[:, None]))
@@ -147,7 +160,7 @@ def test_lam_holds_where_attained_and_the_label_holds_elsewhere(name, dtype):
     density, x, target = fitted(name, dtype)
     i, j, lam = pairs(x, target, 400)
     c_i, c_j = target[i], target[j]
-    for mixer in (GenerativeMixer(density), GenerativeMixer(Measured(density))):
+    for mixer in (RatioSearch(density), RatioSearch(Measured(density))):
         x_mix, y, attained = mixer(x[i], x[j], c_i, c_j, lam)
         held = ratio(density, x_mix, c_i, c_j).double()
         assert ((held - lam).abs() <= 1e-4)[attained].all()
@@ -164,7 +177,7 @@ def test_the_search_agrees_with_the_cheaper_way(name):
     density, x, target = fitted(name)
     i, j, lam = pairs(x, target, 300)
     pair = x[i], x[j], target[i], target[j], lam
-    cheap, slow = GenerativeMixer(density)(*pair), GenerativeMixer(Measured(density), n_intervals=8, n_steps=30)(*pair)
+    cheap, slow = RatioSearch(density)(*pair), RatioSearch(Measured(density), n_intervals=8, n_steps=30)(*pair)
     agree = (cheap.x_mix - slow.x_mix).abs().amax(1) < 1e-3
     assert agree.double().mean() > 0.97  # several roots, or two within one interval, may part them
     assert (cheap.attained == slow.attained).double().mean() > 0.99
@@ -173,10 +186,42 @@ def test_the_search_agrees_with_the_cheaper_way(name):
 def test_a_table_too_large_for_cached_scores_is_searched_by_log_prob(monkeypatch):
     density, x, target = fitted("kde")
     i, j, lam = pairs(x, target, 100)
-    cached = GenerativeMixer(density)(x[i], x[j], target[i], target[j], lam)
+    cached = RatioSearch(density)(x[i], x[j], target[i], target[j], lam)
     monkeypatch.setattr("genlabel_plugins.densities.backends.kernel_density.MAX_SEGMENT_ELEMENTS", 0)
-    measured = GenerativeMixer(density)(x[i], x[j], target[i], target[j], lam)
+    measured = RatioSearch(density)(x[i], x[j], target[i], target[j], lam)
     torch.testing.assert_close(cached.x_mix, measured.x_mix, rtol=0, atol=1e-6)
+
+
+def steep_and_rough():
+    """Densities whose log-ratios fall by thousands, rise and fall between grid points, or have poles."""
+    generator = torch.Generator().manual_seed(0)
+    target = torch.arange(400) % 2
+    spread = torch.tensor([1.0, 30.0], dtype=torch.float64)[target]
+    x = torch.randn(400, 5, generator=generator, dtype=torch.float64) * spread[:, None] + 3 * target[:, None]
+    yield "kde, spreads of 1 and 30", make_backend("kde").fit(x, target), x, target
+    yield "components, spreads of 1 and 30", make_backend("gm", n_components=3).fit(x, target), x, target
+    digits, digit = (torch.as_tensor(part) for part in load_digits(return_X_y=True))
+    yield "digits", make_backend("kde").fit(digits / 16, digit), digits / 16, digit
+    noise, labels = x[:, :2] / spread[:, None], torch.randint(3, (400,), generator=generator)
+    yield "noise, narrow kernels", make_backend("kde", bandwidth=0.1).fit(noise, labels), noise, labels
+    yield "noise, components", make_backend("gm", n_components=3).fit(noise, labels), noise, labels
+    yield "noise, nearest rows", make_backend("nn").fit(noise, labels), noise, labels
+
+
+@pytest.mark.parametrize("measured", [False, True])
+def test_what_a_fine_grid_attains_is_attained(measured):
+    grid = torch.linspace(0, 1, 501, dtype=torch.float64)
+    for name, density, x, target in steep_and_rough():
+        i, j, lam = pairs(x, target, 100)
+        mixed = RatioSearch(Measured(density) if measured else density)(x[i], x[j], target[i], target[j], lam)
+        points = torch.lerp(x[j][:, None], x[i][:, None], grid[:, None]).flatten(0, 1)
+        c_i, c_j = (c.repeat_interleave(501) for c in (target[i], target[j]))
+        excess = ratio(density, points, c_i, c_j).view(-1, 501) - lam[:, None]
+        crosses = (excess[:, :-1] * excess[:, 1:] <= 0).any(1)
+        assert mixed.attained[crosses].all(), name
+        gap = (ratio(density, mixed.x_mix, target[i], target[j]) - lam).abs()
+        assert (gap <= excess.abs().amin(1) + 0.01).all(), name
+        assert (gap <= excess.abs().amin(1) + 1e-4).double().mean() > 0.95, name
 
 
 @pytest.mark.parametrize("lam", [0.0, 1.0])
@@ -184,7 +229,7 @@ def test_a_table_too_large_for_cached_scores_is_searched_by_log_prob(monkeypatch
 def test_lam_of_zero_and_one_asks_for_the_most_extreme_ratio(name, lam):
     density, x, target = fitted(name)
     i, j, _ = pairs(x, target, 100)
-    mixed = GenerativeMixer(density)(x[i], x[j], target[i], target[j], lam)
+    mixed = RatioSearch(density)(x[i], x[j], target[i], target[j], lam)
     held = ratio(density, mixed.x_mix, target[i], target[j])
     torch.testing.assert_close(mixed.y.gather(1, target[i, None]).squeeze(1), held, rtol=0, atol=1e-4)
     t = torch.linspace(0, 1, 101, dtype=x.dtype)
@@ -197,7 +242,7 @@ def test_lam_of_zero_and_one_asks_for_the_most_extreme_ratio(name, lam):
 @pytest.mark.parametrize("measured", [False, True])
 def test_on_a_constant_ratio_the_point_is_that_of_linear_mixing(name, measured):
     density, x, target = fitted(name)
-    mixer = GenerativeMixer(Measured(density) if measured else density)
+    mixer = RatioSearch(Measured(density) if measured else density)
     empty = mixer(x[:0], x[:0], target[:0], target[:0], 0.5)
     assert empty.y.shape == (0, density.n_classes)
     lam = torch.tensor([0.0, 0.3, 0.5, 1.0], dtype=x.dtype)
@@ -215,7 +260,7 @@ def test_coincident_gaussians_give_one_half_and_never_lam():
     x = torch.randn(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     density = GaussianMixture().fit(x.repeat(2, 1), torch.arange(2).repeat_interleave(20))
     zeros = torch.zeros(10, dtype=torch.long)
-    mixed = GenerativeMixer(density)(x[:10], x[10:], zeros, zeros + 1, torch.full((10,), 0.9, dtype=x.dtype))
+    mixed = RatioSearch(density)(x[:10], x[10:], zeros, zeros + 1, torch.full((10,), 0.9, dtype=x.dtype))
     torch.testing.assert_close(mixed.y, torch.full((10, 2), 0.5, dtype=x.dtype), rtol=0, atol=1e-9)
     torch.testing.assert_close(mixed.x_mix, torch.lerp(x[10:], x[:10], torch.tensor(0.9, dtype=x.dtype)))
     assert not mixed.attained.any()
@@ -228,7 +273,7 @@ def test_singular_classes_are_mixed_finitely():
     for reg_covar in (1e-4, 1e-12):
         density = GaussianMixture(reg_covar=reg_covar).fit(x, target)
         lam = torch.linspace(0.01, 0.99, 30, dtype=x.dtype)
-        mixed = GenerativeMixer(density)(x[:30], x[30:], target[:30], target[30:], lam)
+        mixed = RatioSearch(density)(x[:30], x[30:], target[:30], target[30:], lam)
         held = ratio(density, mixed.x_mix, target[:30], target[30:])
         assert torch.isfinite(mixed.x_mix).all()
         torch.testing.assert_close(mixed.y[:, 0], held, rtol=0, atol=1e-4)
@@ -242,7 +287,7 @@ def test_a_density_that_holds_another_is_measured_as_a_whole():
     per_class = PerClass(lambda x: Independent(Normal(x.mean(0), x.std(0)), 1)).fit(x[:, :3], target)
     for density, inputs in ((mixed_types, rows), (GenLabel(mixed_types), rows), (per_class, x[:, :3])):
         i, j, lam = pairs(inputs, target, 60)
-        mixed = GenerativeMixer(density)(inputs[i], inputs[j], target[i], target[j], lam)
+        mixed = RatioSearch(density)(inputs[i], inputs[j], target[i], target[j], lam)
         held = ratio(density, mixed.x_mix, target[i], target[j])
         torch.testing.assert_close(mixed.y.gather(1, target[i, None]).squeeze(1), held, rtol=0, atol=1e-4)
         assert mixed.attained.double().mean() > 0.5
@@ -262,7 +307,7 @@ class Silent:
 def test_where_the_densities_vanish_a_sample_keeps_its_own_label():
     x_i, x_j = torch.tensor([[9.0], [0.9], [9.0]]), torch.tensor([[8.0], [-0.9], [-9.0]])
     c_i, c_j = torch.zeros(3, dtype=torch.long), torch.ones(3, dtype=torch.long)
-    mixed = GenerativeMixer(Silent())(x_i, x_j, c_i, c_j, torch.tensor([0.7, 0.6, 0.4]))
+    mixed = RatioSearch(Silent())(x_i, x_j, c_i, c_j, torch.tensor([0.7, 0.6, 0.4]))
     assert mixed.x_mix[0] == 9.0
     assert mixed.y[0].tolist() == [1.0, 0.0]
     assert mixed.attained[1]
@@ -275,8 +320,8 @@ def test_a_class_without_rows_and_a_relabeler_are_served():
     assert density.present_.tolist() == [0, 2, 3]
     c = torch.where(target == 1, 3, target)
     i, j, lam = pairs(x, c, 100)
-    expected = GenerativeMixer(Measured(density), n_intervals=16, n_steps=40)(x[i], x[j], c[i], c[j], lam)
-    mixed = GenerativeMixer(GenLabel(density))(x[i], x[j], c[i], c[j], lam)
+    expected = RatioSearch(Measured(density), n_intervals=16, n_steps=40)(x[i], x[j], c[i], c[j], lam)
+    mixed = RatioSearch(GenLabel(density))(x[i], x[j], c[i], c[j], lam)
     assert mixed.y.shape == (len(i), 5)
     assert ((mixed.x_mix - expected.x_mix).abs().amax(1) < 1e-4).double().mean() > 0.97
 
@@ -301,7 +346,7 @@ def test_the_position_on_a_quadratic_is_a_root_or_the_closest_point(start, stop,
         assert gap <= 1e-7
     else:
         assert gap <= excess.abs().min() + 1e-7
-    searched = closest_position(quadratic.__call__, goal, lam, n_intervals=4, n_steps=60)
+    searched = closest_position(Searched(quadratic), goal, lam, n_intervals=4, n_steps=60)
     if excess[0, 0] * excess[0, -1] < 0:
         assert (quadratic(searched[:, None]) - goal).abs() <= 1e-7
 
@@ -312,7 +357,7 @@ def test_iris_mixes_in_half_precision_honestly():
     half = x.to(torch.bfloat16)
     i, j, lam = pairs(half, target, 200)
     with torch.autocast("cpu"):
-        mixed = GenerativeMixer(density)(half[i], half[j], target[i], target[j], lam.float())
+        mixed = RatioSearch(density)(half[i], half[j], target[i], target[j], lam.float())
     assert mixed.x_mix.dtype == torch.bfloat16
     assert mixed.y.dtype == torch.float32
     held = ratio(density, mixed.x_mix, target[i], target[j])
@@ -358,13 +403,13 @@ def test_options_and_inputs_out_of_range_are_named():
     x, target = table(torch.float32)
     density = GaussianMixture(shrinkage=0.1).fit(x, target)
     with pytest.raises(ValueError, match="go together"):
-        GenerativeMixer(density, encode=lambda x, c: x)
+        RatioSearch(density, encode=lambda x, c: x)
     with pytest.raises(ValueError, match="even number, got 3"):
-        GenerativeMixer(density, n_intervals=3)
+        RatioSearch(density, n_intervals=3)
     with pytest.raises(ValueError, match="floating point"):
-        GenerativeMixer(density)(x[:2].to(torch.uint8), x[:2].to(torch.uint8), target[:2], target[:2], 0.5)
+        RatioSearch(density)(x[:2].to(torch.uint8), x[:2].to(torch.uint8), target[:2], target[:2], 0.5)
     with pytest.raises(ValueError, match="one dtype and shape"):
-        GenerativeMixer(density)(x[:2], x[:3], target[:2], target[:3], 0.5)
+        RatioSearch(density)(x[:2], x[:3], target[:2], target[:3], 0.5)
     with pytest.raises(ValueError, match=r"floating point to be mixed by densities, got torch\.int64"):
         GenerativeMix(density)(x[:4].long(), target[:4])
 
@@ -375,7 +420,7 @@ def test_features_keep_their_gradient_in_a_hidden_layer():
     model = torch.nn.Sequential(torch.nn.Linear(13, 4), torch.nn.Tanh(), torch.nn.Linear(4, 3))
     running = RunningGaussian(3)
     running.update(model[:2](x).detach(), target)
-    pairs_of_features = GenerativePairs(GenerativeMixer(running))
+    pairs_of_features = GenerativeMixup(RatioSearch(running))
     output, y = ManifoldMix(model, ["2"], pairs_of_features)(x[::6], target[::6])
     torch.nn.functional.cross_entropy(output, y).backward()
     assert model[0].weight.grad.abs().sum() > 0
@@ -392,7 +437,7 @@ def test_paths_between_codes_stay_between_the_manifolds():
     target = torch.arange(24) % 2
     x = circle(angle, target)
     gan = make_backend("gan", generator_network=circle, latent_dim=1, amortized=False).fit(x, target)
-    mixer = GenerativeMixer(gan, encode=gan.invert, decode=gan.generate)
+    mixer = RatioSearch(gan, encode=gan.invert, decode=gan.generate)
     lam = torch.full((12,), 0.4, dtype=torch.float64)
     x_mix, y, attained = mixer(x[0::2], x[1::2].flip(0), target[0::2], target[1::2].flip(0), lam)
     # The ratio is sigmoid(d_1 - d_0) with distances from circles: 0.4 at the radius r = 2 + log(1.5) / 2.
@@ -406,9 +451,9 @@ def test_a_network_that_knows_no_classes_serves_as_codec():
     x, target = table(torch.float32)
     density = GaussianMixture(covariance_type="diag").fit(x, target)
     rotation = torch.linalg.qr(torch.randn(13, 13, generator=torch.Generator().manual_seed(0))).Q
-    mixer = GenerativeMixer(density, encode=lambda x, c: x @ rotation, decode=lambda w, c: w @ rotation.T, n_steps=20)
+    mixer = RatioSearch(density, encode=lambda x, c: x @ rotation, decode=lambda w, c: w @ rotation.T, n_steps=20)
     i, j, lam = pairs(x, target, 100)
-    direct = GenerativeMixer(density, n_steps=20)(x[i], x[j], target[i], target[j], lam)
+    direct = RatioSearch(density, n_steps=20)(x[i], x[j], target[i], target[j], lam)
     coded = mixer(x[i], x[j], target[i], target[j], lam)
     close = (direct.x_mix - coded.x_mix).abs().amax(1) < 1e-3  # a rotation keeps segments
     assert close.float().mean() > 0.95
@@ -419,10 +464,10 @@ def test_networks_of_a_codec_move_with_the_mix():
     mix = GenerativeMix(
         GaussianMixture(shrinkage=0.1).fit(x, target), encode=torch.nn.Linear(13, 2), decode=lambda w, c: w
     )
-    assert mix.mix.mixer.encode in set(mix.modules())
-    assert mix.double().mix.mixer.encode.weight.dtype == torch.float64
+    assert mix.mix.search.encode in set(mix.modules())
+    assert mix.double().mix.search.encode.weight.dtype == torch.float64
     copied = copy.deepcopy(mix)
-    assert copied.mix.mixer.encode is copied.encode
+    assert copied.mix.search.encode is copied.encode
 
 
 def test_a_vae_is_mixed_between_its_codes():

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pandas as pd
+import polars
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import load_wine
+from sklearn.datasets import load_digits, load_wine
 
-from genlabel_plugins import GenerativeMixSampler
+from genlabel_plugins import GenerativeMixSampler, make_backend
 
 
 def unbalanced():
@@ -15,6 +16,146 @@ def unbalanced():
     kept = np.concatenate([np.arange(59), np.arange(59, 89), np.arange(130, 145)])  # 59, 30 and 15 rows
     names = np.array(["a", "b", "c"])[y[kept]]
     return X[kept], names
+
+
+def wide_and_rare():
+    """A class of ten rows that overlaps one of a thousand; and digits, of which nine classes have eight rows."""
+    rng = np.random.RandomState(1)
+    y = np.repeat([0, 1], [1000, 10])
+    X = rng.randn(1010, 6) + y[:, None] * 2 / np.sqrt(6)
+    yield make_backend("gm", covariance_type="tied"), X, y
+    X, y = load_digits(return_X_y=True)
+    rows = np.concatenate([np.flatnonzero(y == c)[: 8 if c else 80] for c in range(10)])
+    yield "kde", X[rows], y[rows]
+
+
+def test_classes_get_as_many_rows_as_are_asked_and_no_copy_under_another_name():
+    for backend, X, y in wide_and_rare():
+        sampler = GenerativeMixSampler(backend, random_state=0)
+        X_more, y_more = sampler.fit_resample(X, y)
+        assert (np.unique(y_more, return_counts=True)[1] == np.unique(y, return_counts=True)[1].max()).all()
+        X_new, y_new = X_more[len(X) :], y_more[len(X) :]
+        same = ((X_new[:, None] - X) ** 2).sum(2) < 1e-12
+        assert not (same & (y_new[:, None] != y)).any()
+        assert sampler.attained_.all()
+        log_prob = sampler.density_.log_prob(torch.from_numpy(X_new))
+        assert (log_prob.argmax(1).numpy() == y_new).all()
+
+
+def test_a_third_class_between_two_is_minded():
+    rng = np.random.RandomState(1)
+    center = 2 * rng.randn(30, 4)
+    y = np.repeat(np.arange(30), [60] + [20] * 29)
+    X = center[y] + rng.randn(len(y), 4)
+    right = {}
+    for ahead_of in ("pair", "all"):
+        X_more, y_more = GenerativeMixSampler(ahead_of=ahead_of, random_state=0).fit_resample(X, y)
+        assert np.bincount(y_more).tolist() == [60] * 30
+        bayes = ((X_more[len(X) :, None] - center) ** 2).sum(2).argmin(1)
+        right[ahead_of] = (bayes == y_more[len(X) :]).mean()
+    assert right["pair"] < 0.35
+    assert right["all"] > 0.6
+
+
+def test_many_rows_are_made_a_few_at_a_time(monkeypatch):
+    monkeypatch.setattr("genlabel_plugins.mixing.sampler.MAX_DRAWS", 50)
+    X, y = unbalanced()
+    _, y_more = GenerativeMixSampler("kde", sampling_strategy={"a": 159, "c": 200}, random_state=0).fit_resample(X, y)
+    assert np.unique(y_more, return_counts=True)[1].tolist() == [159, 30, 200]
+
+
+def test_a_class_that_is_nowhere_ahead_is_named():
+    X, y = np.tile([0.0, 1.0], (13, 1)), np.repeat([0, 1], [9, 4])
+    with pytest.raises(ValueError, match="class 1 got 0 of 5 new rows"):
+        GenerativeMixSampler("gm", random_state=0).fit_resample(X, y)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "made"),
+    [  # what imbalanced-learn 0.14 makes of classes of 59, 30 and 15 rows
+        ("auto", (0, 29, 44)),
+        ("all", (0, 29, 44)),
+        ("not majority", (0, 29, 44)),
+        ("minority", (0, 0, 44)),
+        ("not minority", (0, 29, 0)),
+        ({"b": 40, "a": 60}, (1, 10, 0)),
+        (["c"], (0, 0, 44)),
+        (lambda y: {"c": 2 * int((y == "c").sum())}, (0, 0, 15)),
+    ],
+)
+def test_every_form_of_sampling_strategy(strategy, made):
+    X, y = unbalanced()
+    _, y_more = GenerativeMixSampler(sampling_strategy=strategy, random_state=0).fit_resample(X, y)
+    assert tuple(np.unique(y_more, return_counts=True)[1] - [59, 30, 15]) == made
+
+
+def test_a_float_is_the_ratio_of_two_classes():
+    X, y = unbalanced()
+    _, y_more = GenerativeMixSampler(sampling_strategy=0.8, random_state=0).fit_resample(X[:89], y[:89])
+    assert np.unique(y_more, return_counts=True)[1].tolist() == [59, 47]
+    with pytest.raises(ValueError, match=r"at least 0\.508, the ratio of the two classes, got 0\.3"):
+        GenerativeMixSampler(sampling_strategy=0.3).fit_resample(X[:89], y[:89])
+
+
+def columns_of_all_kinds():
+    rng = np.random.RandomState(0)
+    y = np.where(np.arange(120) < 15, "rare", "usual")
+    return {
+        "amount": rng.randn(120) + 2 * (y == "rare"),
+        "weight": rng.randn(120).astype(np.float32),
+        "member": rng.rand(120) > 0.5,
+        "visits": rng.poisson(3, 120).astype(np.int16),
+        "city": np.where(rng.rand(120) > 0.5 + 0.3 * (y == "rare"), "Rome", "Oslo"),
+    }, y
+
+
+@pytest.mark.parametrize("backend", ["gm", "kde", "mixed_types"])
+def test_columns_of_pandas_keep_their_kind(backend):
+    columns, y = columns_of_all_kinds()
+    frame = pd.DataFrame(columns, index=np.arange(120)[::-1]).astype({"city": "category"})
+    frame["level"] = pd.array(columns["visits"] % 3, dtype="Int64")
+    frame["flag"] = pd.array(columns["member"], dtype="boolean")
+    labels = pd.Series(y, name="kind", index=frame.index, dtype="category")
+    more, labels_more = GenerativeMixSampler(backend, random_state=0).fit_resample(frame, labels)
+    assert (more.dtypes == frame.dtypes).all()
+    assert labels_more.dtype == labels.dtype
+    assert labels_more.name == "kind"
+    assert labels_more.value_counts().tolist() == [105, 105]
+    assert list(more.index) == list(range(210))
+    assert not more.isna().any(axis=None)
+    pd.testing.assert_frame_equal(more[:120], frame.reset_index(drop=True))
+    assert more["visits"].between(frame["visits"].min(), frame["visits"].max()).all()
+    assert (more["city"][120:] == "Oslo").mean() > 0.6  # the city that rare rows mostly have
+
+
+def test_columns_of_polars_keep_their_kind():
+    columns, y = columns_of_all_kinds()
+    frame = polars.DataFrame(columns).with_columns(polars.col("city").cast(polars.Categorical))
+    more, labels = GenerativeMixSampler(random_state=0).fit_resample(frame, polars.Series("kind", y))
+    assert more.schema == frame.schema
+    assert more[:120].equals(frame)
+    assert labels.dtype == polars.String
+    assert labels.value_counts()["count"].to_list() == [105, 105]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, bool])
+def test_arrays_keep_their_dtype(dtype):
+    X, y = np.random.RandomState(0).randint(0, 9 if dtype is not bool else 2, (60, 3)).astype(dtype), np.arange(60) < 12
+    X_more, y_more = GenerativeMixSampler(random_state=0).fit_resample(X, y)
+    assert X_more.dtype == dtype
+    assert np.bincount(y_more).tolist() == [48, 48]
+
+
+def test_columns_that_cannot_be_mixed_are_named():
+    columns, y = columns_of_all_kinds()
+    frame = pd.DataFrame(columns)
+    for column, values, message in (
+        ("amount", np.nan, "missing values, got some in column 'amount'"),
+        ("since", pd.Timestamp("2020-01-01"), r"got Datetime\(.*\) in column 'since'"),
+        ("weight", np.inf, "weight contains infinity"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            GenerativeMixSampler().fit_resample(frame.assign(**{column: values}), y)
 
 
 @pytest.mark.parametrize("backend", ["gm", "kde"])
@@ -33,7 +174,8 @@ def test_auto_draws_what_each_class_lacks(backend):
 
 def test_soft_labels_are_the_ratio_at_the_new_rows():
     X, y = unbalanced()
-    sampler = GenerativeMixSampler("gm", sampling_strategy=0.5, soft_labels=True, random_state=1)
+    half_more = {"a": 59 + 30, "b": 30 + 15, "c": 15 + 8}
+    sampler = GenerativeMixSampler("gm", sampling_strategy=half_more, soft_labels=True, random_state=1)
     X_more, y_more = sampler.fit_resample(X, y)
     assert y_more.shape == (104 + 30 + 15 + 8, 3)
     assert sampler.classes_.tolist() == ["a", "b", "c"]
@@ -66,8 +208,15 @@ def test_a_balanced_table_comes_back_as_it_is():
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"sampling_strategy": "minority"}, "'auto' or a float from 0, got 'minority'"),
+        ({"sampling_strategy": "minorities"}, "'minority', .*, class names, a mapping .*, got 'minorities'"),
         ({"sampling_strategy": -1.0}, "got -1.0"),
+        ({"sampling_strategy": None}, "got None"),
+        ({"sampling_strategy": float("nan")}, "got nan"),
+        ({"sampling_strategy": 0.5}, "for two classes a float up to 1, got 0.5"),
+        ({"sampling_strategy": {"b": 20}}, "class 'b' has 30, got 20"),
+        ({"sampling_strategy": {"d": 20}}, r"classes of y, \['a', 'b', 'c'\], got \['d'\]"),
+        ({"sampling_strategy": ["c", "d"]}, r"got \['d'\]"),
+        ({"ahead_of": "both"}, "'all' or 'pair', got 'both'"),
         ({"alpha": 0.0}, "positive number, got 0.0"),
     ],
 )

@@ -11,12 +11,19 @@ from torch import Tensor
 from genlabel_plugins._state import accumulator, as_rows
 from genlabel_plugins.densities.density import Density
 
+MIN_SCRATCH = 2**14  # elements, so that few components are scored at several positions at once
+FINE_INTERVALS, FINE_STEPS = 64, 40  # of the search for what a first one misses
+
 
 class LogRatio(Protocol):
     """Log-ratio of two class densities along segments; 0 is the partner's end and 1 the row's own, as for lam."""
 
     def __call__(self, t: Tensor, /) -> Tensor:
         """Log-ratios at positions, `(B, S) -> (B, S)`."""
+        ...
+
+    def take(self, rows: Tensor) -> LogRatio:
+        """The log-ratio along some of the segments, indices `(R,)`."""
         ...
 
 
@@ -41,6 +48,10 @@ class QuadraticLogRatio(NamedTuple):
         start, stop, bulge = self.start[:, None], self.stop[:, None], self.bulge[:, None]
         return torch.lerp(start, stop, t) + t * (1 - t) * bulge
 
+    def take(self, rows: Tensor) -> QuadraticLogRatio:
+        """The log-ratio along some of the segments, `(R,)`."""
+        return QuadraticLogRatio(*(part[rows] for part in self))
+
 
 class MixtureLogRatio(NamedTuple):
     """Log-ratio of two mixtures along segments, every component a chord plus a bulge.
@@ -52,7 +63,8 @@ class MixtureLogRatio(NamedTuple):
         stop: The same at t = 1, shape `(2, B, M)`.
         bulge: Half the squared length of the segment in the units of each component, shape `(2, B, M)`, or
             `(2, B, 1)` where those of a class share their units.
-        scratch: Memory for one position, shape `(2, B, M)`; new memory would cost as much as the arithmetic.
+        scratch: Memory for as many positions as it holds `2 * B * M` elements, one at least; new memory would cost as
+            much as the arithmetic.
     """
 
     start: Tensor
@@ -62,15 +74,22 @@ class MixtureLogRatio(NamedTuple):
 
     def __call__(self, t: Tensor, /) -> Tensor:
         """Log-ratio at positions `(B, S)`."""
-        return torch.stack([self._at(position[:, None]) for position in t.to(self.start).unbind(1)], 1)
+        at_once = max(1, self.scratch.numel()) // max(1, self.start.numel())
+        return torch.cat([self._at(positions[..., None]) for positions in t.to(self.start).split(at_once, 1)], 1)
+
+    def take(self, rows: Tensor) -> MixtureLogRatio:
+        """The log-ratio along some of the segments, `(R,)`."""
+        return self._replace(start=self.start[:, rows], stop=self.stop[:, rows], bulge=self.bulge[:, rows])
 
     def _at(self, t: Tensor) -> Tensor:
-        log2_prob = torch.lerp(self.start, self.stop, t, out=self.scratch)
-        bulge = t * (1 - t) * self.bulge
-        shared = bulge.shape[2] == 1
-        highest = (log2_prob if shared else log2_prob.add_(bulge)).amax(2, keepdim=True)
-        log2_sum = log2_prob.sub_(highest).exp2_().sum(2).log2_() + highest.squeeze(2)  # (2, B)
-        log2_sum = log2_sum + bulge.squeeze(2) if shared else log2_sum
+        start, stop, bulge = self.start[:, :, None], self.stop[:, :, None], self.bulge[:, :, None]  # (2, B, 1, M)
+        shape = *start.shape[:2], t.shape[1], start.shape[3]
+        log2_prob = torch.lerp(start, stop, t, out=self.scratch.view(-1)[: math.prod(shape)].view(shape))
+        bulge = t * (1 - t) * bulge
+        shared = bulge.shape[3] == 1
+        highest = (log2_prob if shared else log2_prob.add_(bulge)).amax(3, keepdim=True)
+        log2_sum = log2_prob.sub_(highest).exp2_().sum(3).log2_() + highest.squeeze(3)  # (2, B, S)
+        log2_sum = log2_sum + bulge.squeeze(3) if shared else log2_sum
         return (log2_sum[0] - log2_sum[1]) * math.log(2)
 
 
@@ -87,7 +106,8 @@ def mixture_log_ratio(log_weight: Tensor, square: Tensor) -> QuadraticLogRatio |
         start, stop, length = (square[:, 0] - square[:, 1]).squeeze(2).mul_(0.5)
         return QuadraticLogRatio(constant - start, constant - stop, length)
     start, stop = ((log_weight - 0.5 * distance).div(math.log(2)).clamp(min=lowest(square)) for distance in square[:2])
-    return MixtureLogRatio(start, stop, square[2] / (2 * math.log(2)), torch.empty_like(start))
+    scratch = start.new_empty(max(start.numel(), MIN_SCRATCH))
+    return MixtureLogRatio(start, stop, square[2] / (2 * math.log(2)), scratch)
 
 
 def lowest(x: Tensor) -> float:
@@ -108,21 +128,23 @@ def segment_ends(density: Density, x: Tensor, pair: Tensor) -> tuple[Tensor, Ten
 
 
 def closest_position(
-    log_ratio: LogRatio, goal: Tensor, lam: Tensor, *, n_intervals: int = 4, n_steps: int = 8
+    log_ratio: LogRatio, goal: Tensor, lam: Tensor, *, n_intervals: int = 6, n_steps: int = 6, tolerance: float = 1e-4
 ) -> Tensor:
     """Position in [0, 1] at which `log_ratio` equals `goal`, or else comes closest to it.
 
     Of several such positions the one nearest to `lam` is taken, where linear mixing would stand. For a
-    quadratic this is exact. Any other log-ratio is scanned on a grid that has `lam` as a point, so that a
-    pair of roots within one interval goes unseen; a bracket is then narrowed by regula falsi in the version of
-    Anderson and Björck, and an extremum located by a parabola.
+    quadratic this is exact. Any other log-ratio is scanned on a grid that has `lam` as a point; then a parabola
+    through three positions says where to look next, in a bracket that is halved where it shrinks too slowly, or,
+    without a change of sign, for the extremum. What still misses the goal is searched again on a grid of
+    `FINE_INTERVALS`, which waits for the device once.
 
     Args:
         log_ratio: Log-ratio along each segment.
         goal: Value to attain, finite, shape `(B,)`.
         lam: Preferred position, shape `(B,)`.
         n_intervals: Grid intervals between the ends, an even number.
-        n_steps: Evaluations spent on narrowing a bracket.
+        n_steps: Evaluations after those of the grid.
+        tolerance: Largest difference between the logistic of `goal` and that of a log-ratio that attains it.
 
     Returns:
         Positions, shape `(B,)`; where the log-ratio is NaN all along, the end nearer to `lam`.
@@ -133,11 +155,17 @@ def closest_position(
         tensor([0.2500])
 
     Reference:
-        Anderson and Björck, A new high order method of regula falsi type for computing a root of an equation, 1973.
+        Muller, A Method for Solving Algebraic Equations Using an Automatic Computer, 1956: the parabola, which meets a
+        log-ratio of two Gaussians exactly, and that of two mixtures once one component of each prevails.
     """
     if isinstance(log_ratio, QuadraticLogRatio):
         return _quadratic_position(log_ratio, goal, lam)
-    return _searched_position(log_ratio, goal, lam, n_intervals, n_steps)
+    t, missed = _searched_position(log_ratio, goal, lam, tolerance, n_intervals=n_intervals, n_steps=n_steps)
+    rows = missed.nonzero().squeeze(1)
+    if len(rows):
+        again = log_ratio.take(rows), goal[rows], lam[rows], tolerance
+        t[rows], _ = _searched_position(*again, n_intervals=FINE_INTERVALS, n_steps=FINE_STEPS, stop_early=True)
+    return t
 
 
 def _quadratic_position(log_ratio: QuadraticLogRatio, goal: Tensor, lam: Tensor) -> Tensor:
@@ -158,44 +186,64 @@ def _closeness(gap: Tensor, t: Tensor, lam: Tensor) -> Tensor:
     return torch.add(gap, (t - lam).abs_(), alpha=torch.finfo(gap.dtype).eps ** 0.5)
 
 
-def _searched_position(log_ratio: LogRatio, goal: Tensor, lam: Tensor, n_intervals: int, n_steps: int) -> Tensor:
+def _searched_position(
+    log_ratio: LogRatio,
+    goal: Tensor,
+    lam: Tensor,
+    tolerance: float,
+    *,
+    n_intervals: int,
+    n_steps: int,
+    stop_early: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Positions, and where a finer search may come closer, `(B,)` each."""
     half = torch.linspace(0, 1, n_intervals // 2 + 1, dtype=lam.dtype, device=lam.device)
     grid = torch.cat([lam[:, None] * half, torch.lerp(lam[:, None], torch.ones_like(lam[:, None]), half[1:])], 1)
-    value = log_ratio(grid) - goal[:, None]  # (B, n_intervals + 1)
+    value = log_ratio(grid)  # (B, n_intervals + 1)
+    eps = torch.finfo(value.dtype).eps
+    value = value - goal[:, None]
+    gaps = torch.where(torch.isnan(value), torch.inf, value.abs())
+    score, closest = _closeness(gaps, grid, lam[:, None]).min(1)
     crosses = value[:, :-1] * value[:, 1:] <= 0  # (B, n_intervals); false next to a NaN
     distance = torch.where(crosses, ((grid[:, :-1] + grid[:, 1:]) / 2 - lam[:, None]).abs(), torch.inf)
     nearest, left = distance.min(1)
-    a, b, f_a, f_b = (ends.gather(1, left[:, None] + shift).squeeze(1) for ends in (grid, value) for shift in (0, 1))
-    best, gap, vertex = _closest(grid, value)
-    bracketed, width = torch.isfinite(nearest), b - a
+    bracketed = torch.isfinite(nearest)
+    # Three positions: the bracket from a to b and one beside it, or the closest one and its neighbors.
+    middle = torch.where(bracketed, left + 1, closest.clamp(1, n_intervals - 1))
+    place = torch.stack([middle - 1, middle, torch.where(middle < n_intervals, middle + 1, middle - 2)], 1)
+    (a, b, c), (f_a, f_b, f_c) = (ends.gather(1, place).unbind(1) for ends in (grid, value))
+    t, gap = (ends.gather(1, closest[:, None]).squeeze(1) for ends in (grid, gaps))
+    low, high, width = a, c, b - a
+    rounding = 4 * eps * gaps.nan_to_num(posinf=0.0).amax(1)  # closer than this is chance
+
+    def missed() -> Tensor:
+        return (gap > rounding) & (torch.sigmoid(goal + gap) - torch.sigmoid(goal - gap) > tolerance)
+
     for step in range(n_steps):
         span = b - a
-        middle, secant = a + span / 2, b - f_b * span / (f_b - f_a)
-        sound = (secant - middle).abs() <= span.abs() / 2
+        low, high = torch.where(bracketed, a, low), torch.where(bracketed, b, high)
+        centre, reach = (low + high) / 2, (high - low).abs() / 2
+        # The parabola is f_a + slope s + curve s^2 at a + s; of its roots, without cancellation, or the vertex.
+        chord = (f_b - f_a) / span
+        curve = ((f_c - f_a) / (c - a) - chord) / (c - b)
+        slope = chord - curve * span
+        square = slope.square() - 4 * curve * f_a
+        q = -0.5 * (slope + torch.copysign(square.clamp(min=0).sqrt(), slope))
+        root = a + f_a / q
+        root = torch.where((square >= 0) & ((root - centre).abs() <= reach), root, a + q / curve)
+        sound = (root - centre).abs() <= reach
         if step % 4 == 3:  # halve a bracket that three steps have not halved: no log-ratio takes for ever
-            sound &= span.abs() <= width.abs() / 2
+            sound &= ~bracketed | (span.abs() <= width.abs() / 2)
             width = span
-        t = torch.where(bracketed, torch.where(sound, secant, middle), vertex)
-        f = log_ratio(t[:, None]).squeeze(1) - goal
-        f_gap = f.abs()
-        best, gap = torch.where(f_gap < gap, t, best), torch.fmin(f_gap, gap)
-        # An end that stays is given a smaller value, or a curved log-ratio would keep it for ever.
-        crossed, shrink = f * f_b <= 0, 1 - f / f_b
-        f_a = torch.where(crossed, f_b, f_a * torch.where(shrink > 0, shrink, 0.5))
-        a = torch.where(crossed, b, a)
-        b, f_b = t, f
-    return torch.where(torch.isfinite(gap), best, lam.round())
-
-
-def _closest(grid: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Grid point closest to a value of zero, that distance, and the vertex of the parabola there, `(B,)` each."""
-    gap = torch.where(torch.isnan(value), torch.inf, value.abs())
-    middle = grid.shape[1] // 2  # lam
-    place = _closeness(gap, grid, grid[:, middle, None]).argmin(1, keepdim=True)
-    inner = place.clamp(1, grid.shape[1] - 2)
-    t0, t1, t2 = (grid.gather(1, inner + shift).squeeze(1) for shift in (-1, 0, 1))
-    v0, v1, v2 = (value.gather(1, inner + shift).squeeze(1) for shift in (-1, 0, 1))
-    left, right = (t1 - t0) * (v1 - v2), (t1 - t2) * (v1 - v0)
-    vertex = t1 - 0.5 * ((t1 - t0) * left - (t1 - t2) * right) / (left - right)
-    vertex = torch.where((vertex >= t0) & (vertex <= t2), vertex, t1)
-    return grid.gather(1, place).squeeze(1), gap.gather(1, place).squeeze(1), vertex
+        at = torch.where(sound, root, torch.where(bracketed, centre, b))
+        f = log_ratio(at[:, None]).squeeze(1) - goal
+        f_score = _closeness(f.abs(), at, lam)
+        t, gap, score = (torch.where(f_score < score, *ends) for ends in ((at, t), (f.abs(), gap), (f_score, score)))
+        crossed = f * f_b <= 0
+        moved = crossed | ~bracketed
+        a, c, f_a, f_c = (torch.where(moved, *ends) for ends in ((b, a), (a, b), (f_b, f_a), (f_a, f_b)))
+        b, f_b, bracketed = at, f, bracketed | crossed
+        if stop_early and step > 0 and not bool((bracketed & missed()).any()):
+            break
+    varies = value.amax(1) - value.amin(1) > eps**0.5  # a constant log-ratio has nothing to find
+    return torch.where(torch.isfinite(gap), t, lam.round()), varies & missed()

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from genlabel_plugins.labels import LabelPolicy, PosteriorLabel, linear_label
-from genlabel_plugins.mixing.generative import Codec, GenerativeMixer, GenerativePairs
+from genlabel_plugins.mixing.generative import Codec, GenerativeMixup, RatioSearch
 from genlabel_plugins.mixing.mixers import Inputs, Mixed, make_mixer, map_inputs, one_hot
 from genlabel_plugins.relabeler import n_classes_of
 
@@ -102,7 +102,7 @@ class GenerativeMix(LabelledMix):
         encode: Callable from inputs and classes to codes, so that paths run between codes.
         decode: Callable from codes and classes to inputs.
         keep_clean: Return the clean rows before the mixed ones, 2B in all.
-        **options: Go to `GenerativePairs`.
+        **options: Go to `GenerativeMixup`.
 
     Example:
         >>> from genlabel_plugins import make_backend
@@ -124,7 +124,7 @@ class GenerativeMix(LabelledMix):
         keep_clean: bool = False,
         **options: Any,
     ) -> None:
-        pairs = GenerativePairs(GenerativeMixer(relabeler, encode=encode, decode=decode), **options)
+        pairs = GenerativeMixup(RatioSearch(relabeler, encode=encode, decode=decode), **options)
         super().__init__(pairs, keep_clean=keep_clean)
         self.relabeler, self.encode, self.decode = relabeler, encode, decode  # modules move with `.to(device)`
 

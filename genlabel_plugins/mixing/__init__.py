@@ -1,6 +1,6 @@
 """Mixing rows: which meet, how much of each is kept, where between them, and what is in the way."""
 
-from genlabel_plugins.mixing.generative import GenerativeMixed, GenerativeMixer, GenerativePairs
+from genlabel_plugins.mixing.generative import GenerativeMixed, GenerativeMixup, RatioSearch
 from genlabel_plugins.mixing.intrusion import ExcludeIntrusion, IntrusionRates, intrudes, intrusion_rates
 from genlabel_plugins.mixing.mixers import MIXERS, ColumnCutMix, CutMix, Inputs, Mixed, Mixer, Mixup, make_mixer
 from genlabel_plugins.mixing.pairing import DistanceAlpha, Pairing
@@ -12,14 +12,14 @@ __all__ = [
     "DistanceAlpha",
     "ExcludeIntrusion",
     "GenerativeMixed",
-    "GenerativeMixer",
-    "GenerativePairs",
+    "GenerativeMixup",
     "Inputs",
     "IntrusionRates",
     "Mixed",
     "Mixer",
     "Mixup",
     "Pairing",
+    "RatioSearch",
     "intrudes",
     "intrusion_rates",
     "make_mixer",

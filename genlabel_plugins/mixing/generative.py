@@ -30,7 +30,7 @@ class GenerativeMixed(NamedTuple):
     attained: Tensor
 
 
-class GenerativeMixer:
+class RatioSearch:
     r"""Mix two samples where the ratio of their class densities is lam.
 
     .. math:: x_\text{mix} = x_j + t\,(x_i - x_j), \qquad
@@ -47,7 +47,7 @@ class GenerativeMixer:
         relabeler: Fitted density or relabeler; its `log_prob` is the only thing used, and its `segment`,
             where it has one, to propose the point at less cost.
         n_intervals: Grid intervals in which a root is looked for, where there is no closed form.
-        n_steps: Evaluations that narrow it down.
+        n_steps: Evaluations that narrow it down; what they miss is searched on a fine grid.
         tolerance: Largest difference between lam and a ratio that attains it.
         encode: Callable from inputs and classes to codes, `(B, *), (B,) -> (B, L)`; the path then runs between
             codes. `GANInversion.invert` and `VAE.encode` are such callables.
@@ -61,8 +61,8 @@ class GenerativeMixer:
     Example:
         >>> from genlabel_plugins import make_backend
         >>> x, target = torch.tensor([[-3.0], [-1.0], [1.0], [3.0]]), torch.tensor([0, 0, 1, 1])
-        >>> mixer = GenerativeMixer(make_backend("gm", reg_covar=0.0).fit(x, target))
-        >>> mixer(x[:1], x[3:], target[:1], target[3:], torch.tensor([0.5]))
+        >>> search = RatioSearch(make_backend("gm", reg_covar=0.0).fit(x, target))
+        >>> search(x[:1], x[3:], target[:1], target[3:], torch.tensor([0.5]))
         GenerativeMixed(x_mix=tensor([[0.]]), y=tensor([[0.5000, 0.5000]]), attained=tensor([True]))
 
     Reference:
@@ -73,8 +73,8 @@ class GenerativeMixer:
         self,
         relabeler: Any,
         *,
-        n_intervals: int = 4,
-        n_steps: int = 8,
+        n_intervals: int = 6,
+        n_steps: int = 6,
         tolerance: float = 1e-4,
         encode: Codec | None = None,
         decode: Codec | None = None,
@@ -147,16 +147,8 @@ class GenerativeMixer:
         # Where both densities vanish no ratio holds: the point is a sample, and its label its own.
         return x_mix, torch.where(attained, lam, torch.where(torch.isnan(ratio), lam.round(), ratio)), attained
 
-    def _position(
-        self, path: Callable[[Tensor], Tensor], x: Tensor, pair: Tensor, partner: Tensor, lam: Tensor
-    ) -> Tensor:
+    def _position(self, path: Path, x: Tensor, pair: Tensor, partner: Tensor, lam: Tensor) -> Tensor:
         """Positions of the mixed inputs on their paths, shape `(B,)`."""
-
-        def measured(t: Tensor, /) -> Tensor:  # (B, S) -> (B, S)
-            log_prob: Tensor = self.relabeler.log_prob(path(t)).unflatten(0, t.shape)  # (B, S, C)
-            log_prob = log_prob.gather(2, pair.T[:, None].expand(*t.shape, 2))
-            return (log_prob[..., 0] - log_prob[..., 1]).to(t.dtype)
-
         density = self.relabeler.density if isinstance(self.relabeler, GenLabel) else self.relabeler
         segment: Any = getattr(density, "segment", None)
         log_ratio: LogRatio | None = None
@@ -164,33 +156,70 @@ class GenerativeMixer:
             log_ratio = segment(x, pair, partner)
         wide = lam.to(accumulator(lam))
         goal = torch.logit(wide, eps=torch.finfo(lam.dtype).eps)
-        options = {"n_intervals": self.n_intervals, "n_steps": self.n_steps}
-        return closest_position(measured if log_ratio is None else log_ratio, goal, wide, **options)
+        return closest_position(
+            log_ratio or MeasuredLogRatio(self.relabeler, path),
+            goal,
+            wide,
+            n_intervals=self.n_intervals,
+            n_steps=self.n_steps,
+            tolerance=self.tolerance,
+        )
 
-    def _path(self, x: Tensor, target: Tensor, pair: Tensor, partner: Tensor) -> Callable[[Tensor], Tensor]:
-        """Inputs at positions between partners (at 0) and rows (at 1), `(B, S) -> (B*S, *)`."""
-        encode, decode = self.encode, self.decode
-        codes = x if encode is None else encode(x, target)
+    def _path(self, x: Tensor, target: Tensor, pair: Tensor, partner: Tensor) -> Path:
+        """Paths between partners (at 0) and rows (at 1)."""
+        codes = x if self.encode is None else self.encode(x, target)
         codes = codes.to(torch.promote_types(codes.dtype, torch.float32))
-        start, stop = codes.index_select(0, partner)[:, None], codes[: len(partner), None]  # (B, 1, *)
-
-        def path(t: Tensor) -> Tensor:
-            points = torch.lerp(start, stop, _per_row(t.to(codes.dtype), start)).flatten(0, 1)
-            if decode is None:
-                return points.to(x.dtype)
-            as_i, as_j = (
-                decode(points, c.repeat_interleave(t.shape[1])).reshape(-1, *x.shape[1:]).to(x.dtype) for c in pair
-            )
-            return torch.lerp(as_j, as_i, _per_row(t.flatten().to(x.dtype), x))
-
-        return path
+        return Path(codes.index_select(0, partner), codes[: len(partner)], pair, self.decode, x[:0])
 
 
-class GenerativePairs(Mixer):
-    """Mixer whose `lam` is the ratio that two class densities have at the mixed input; see `GenerativeMixer`.
+class Path(NamedTuple):
+    """Inputs between partners (at 0) and rows (at 1): straight between codes, `start` to `stop`, `(B, *)`, decoded."""
+
+    start: Tensor
+    stop: Tensor
+    pair: Tensor
+    decode: Codec | None
+    like: Tensor
+
+    def __call__(self, t: Tensor) -> Tensor:
+        """Inputs at positions, `(B, S) -> (B*S, *)`."""
+        start, stop = self.start[:, None], self.stop[:, None]  # (B, 1, *)
+        points = torch.lerp(start, stop, _per_row(t.to(start.dtype), start)).flatten(0, 1)
+        if self.decode is None:
+            return points.to(self.like.dtype)
+        as_i, as_j = (
+            self.decode(points, c.repeat_interleave(t.shape[1])).reshape(-1, *self.like.shape[1:]).to(self.like)
+            for c in self.pair
+        )
+        return torch.lerp(as_j, as_i, _per_row(t.flatten().to(self.like.dtype), self.like))
+
+    def take(self, rows: Tensor) -> Path:
+        """Some of the paths, indices `(R,)`."""
+        return self._replace(start=self.start[rows], stop=self.stop[rows], pair=self.pair[:, rows])
+
+
+class MeasuredLogRatio(NamedTuple):
+    """Log-ratio of two class densities along paths, by the `log_prob` of all classes."""
+
+    relabeler: Any
+    path: Path
+
+    def __call__(self, t: Tensor, /) -> Tensor:
+        """Log-ratios at positions, `(B, S) -> (B, S)`."""
+        log_prob: Tensor = self.relabeler.log_prob(self.path(t)).unflatten(0, t.shape)  # (B, S, C)
+        log_prob = log_prob.gather(2, self.path.pair.T[:, None].expand(*t.shape, 2))
+        return log_prob[..., 0] - log_prob[..., 1]
+
+    def take(self, rows: Tensor) -> MeasuredLogRatio:
+        """The log-ratio along some of the paths, indices `(R,)`."""
+        return MeasuredLogRatio(self.relabeler, self.path.take(rows))
+
+
+class GenerativeMixup(Mixer):
+    """Mixer whose `lam` is the ratio that two class densities have at the mixed input; see `RatioSearch`.
 
     Args:
-        mixer: Mixes pairs of samples.
+        search: Finds the mixed point of two samples.
         n_classes: Number of classes C; by default that of the densities.
         **options: `alpha`, `pairing`, `per_sample` (here True by default) and `generator`, as for any mixer.
 
@@ -200,16 +229,16 @@ class GenerativePairs(Mixer):
 
     attained: Tensor
 
-    def __init__(self, mixer: GenerativeMixer, *, n_classes: int | None = None, **options: Any) -> None:
+    def __init__(self, search: RatioSearch, *, n_classes: int | None = None, **options: Any) -> None:
         options.setdefault("per_sample", True)
-        super().__init__(n_classes or n_classes_of(mixer.relabeler), **options)
-        self.mixer = mixer
+        super().__init__(n_classes or n_classes_of(search.relabeler), **options)
+        self.search = search
 
     def combine(self, x: Inputs, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Inputs, Tensor]:
         """Mix where the densities say lam, and return what they say there."""
         if not isinstance(x, Tensor):
             raise TypeError(f"generative mixing needs one tensor that the densities know, got {type(x).__name__}")
-        x_mix, share, self.attained = self.mixer.mix(x, target, partner, lam)
+        x_mix, share, self.attained = self.search.mix(x, target, partner, lam)
         return x_mix, share
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins import ColumnCutMix, Density, GenerativeMixer, GenLabel, Mixed, RunningGaussian, make_backend
+from genlabel_plugins import ColumnCutMix, Density, GenLabel, Mixed, RatioSearch, RunningGaussian, make_backend
 from genlabel_plugins.densities.backends.mixed_types import MixedTypes, encode_rows
 from genlabel_plugins.loops import FeatureTap
 from genlabel_plugins.mixing import Inputs
@@ -24,7 +24,7 @@ from genlabel_plugins.mixing.mixers import interpolate, map_inputs, one_hot
 from genlabel_pytorch_tabular.head import modules_outside, renew
 from genlabel_pytorch_tabular.hosts import host_of
 from genlabel_pytorch_tabular.meters import Meters
-from genlabel_pytorch_tabular.table_mixing import GenerativeTablePairs, NumbersMixup, TableMixup
+from genlabel_pytorch_tabular.table_mixing import GenerativeTableMixup, NumbersMixup, TableMixup
 from genlabel_pytorch_tabular.training_rows import shows_progress, training_rows
 
 if TYPE_CHECKING:
@@ -276,7 +276,7 @@ class Session:
         if options.mix == "generative":
             if self.host.cardinality or len(self.relabelers) > 1:
                 raise ValueError("mix='generative' is for tables of numbers with one target: use mix='mixup'")
-            return GenerativeTablePairs(GenerativeMixer(self.relabelers[0]), n_classes=n_classes, alpha=options.alpha)
+            return GenerativeTableMixup(RatioSearch(self.relabelers[0]), n_classes=n_classes, alpha=options.alpha)
         mixer = NumbersMixup if options.space == "embedding" else TableMixup
         return mixer(n_classes, alpha=options.alpha)
 

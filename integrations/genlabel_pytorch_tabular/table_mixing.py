@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from genlabel_plugins import GenerativePairs, Mixer
+from genlabel_plugins import GenerativeMixup, Mixer
 from genlabel_plugins.mixing import Inputs
 from genlabel_plugins.mixing.mixers import draw_uniform, interpolate, map_inputs
 
@@ -46,7 +46,7 @@ class NumbersMixup(Mixer):
         return map_inputs(mix, x), lam
 
 
-class GenerativeTablePairs(GenerativePairs):
+class GenerativeTableMixup(GenerativeMixup):
     """Generative mixing of a table that holds numbers alone: the densities know them as one tensor."""
 
     def combine(self, x: Inputs, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Inputs, Tensor]:

@@ -8,7 +8,7 @@ import torch
 from timm.data.mixup import Mixup
 from torch import Tensor
 
-from genlabel_plugins import GenerativeMixer
+from genlabel_plugins import RatioSearch
 from genlabel_plugins.mixing.mixers import one_hot
 
 
@@ -20,7 +20,7 @@ class GenerativeMixup(Mixup):
     timm's, are mixed out of place.
 
     Args:
-        mixer: Mixes pairs of images, such as `GenerativeMixer(gan, encode=gan.invert, decode=gan.generate)`. Its
+        search: Finds the mixed image of two, such as `RatioSearch(gan, encode=gan.invert, decode=gan.generate)`. Its
             densities know the images as the loader hands them over, normalised.
         *args: Positional arguments of `timm.data.Mixup`.
         **kwargs: Keyword arguments of `timm.data.Mixup`; CutMix has no generative form.
@@ -32,7 +32,7 @@ class GenerativeMixup(Mixup):
         >>> from genlabel_plugins import make_backend
         >>> x, target = torch.randn(40, 1, 4, 4), torch.arange(40) % 2
         >>> density = make_backend("gm", covariance_type="tied").fit(x, target)
-        >>> mixup_fn = GenerativeMixup(GenerativeMixer(density), num_classes=2)
+        >>> mixup_fn = GenerativeMixup(RatioSearch(density), num_classes=2)
         >>> x_mix, y = mixup_fn(x[:8], target[:8])
         >>> x_mix.shape, y.shape
         (torch.Size([8, 1, 4, 4]), torch.Size([8, 2]))
@@ -41,13 +41,13 @@ class GenerativeMixup(Mixup):
         Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 7.2.
     """
 
-    def __init__(self, mixer: GenerativeMixer, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, search: RatioSearch, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         if self.cutmix_alpha > 0:
             raise ValueError(f"generative mixing has no CutMix: cutmix_alpha must be 0, got {self.cutmix_alpha}")
         if getattr(self, "multi_label", False):
             raise ValueError("multi_label=True has no ratio of two classes: use timm's own Mixup")
-        self.mixer = mixer
+        self.search = search
 
     def __call__(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Mix and label, `(B, *), (B,) -> (B, *), (B, C)`."""
@@ -60,7 +60,7 @@ class GenerativeMixup(Mixup):
         share, x_mix = torch.ones_like(lam), x
         partner = torch.arange(len(x), device=x.device).flip(0)
         if self.mixup_enabled:
-            x_mix, share, _ = self.mixer.mix(x, target, partner, lam)
+            x_mix, share, _ = self.search.mix(x, target, partner, lam)
             x_mix = torch.where(mixed.view(-1, *[1] * (x.ndim - 1)), x_mix, x)
             share = torch.where(mixed, share, 1.0)
         own, other = (one_hot(c, self.num_classes, share) for c in (target, target[partner]))

@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_digits
 from timm.data.mixup import Mixup
 
-from genlabel_plugins import GenerativeMix, GenerativeMixer, make_backend
+from genlabel_plugins import GenerativeMix, RatioSearch, make_backend
 from genlabel_timm.generative import GenerativeMixup
 
 
@@ -20,7 +20,7 @@ def digits():
 
 @pytest.fixture(scope="module")
 def mixer(digits):
-    return GenerativeMixer(make_backend("gm", covariance_type="tied", reg_covar=0.1).fit(*digits))
+    return RatioSearch(make_backend("gm", covariance_type="tied", reg_covar=0.1).fit(*digits))
 
 
 @pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
@@ -41,6 +41,20 @@ def test_lam_is_drawn_as_timm_draws_it(digits, mixer, mode):
     mixed = ~unmixed & ~same
     assert ((share - lam).abs() <= 1e-6)[mixed].float().mean() > 0.5
     torch.testing.assert_close(share[mixed], held[mixed], rtol=0, atol=2e-4)
+
+
+def test_no_row_comes_of_a_search_that_failed(digits):
+    """Between kernels of two digits the log-ratio falls by thousands, and takes every value in between."""
+    x, target = digits[0].double(), digits[1]
+    mixup_fn = GenerativeMixup(
+        RatioSearch(make_backend("kde").fit(x, target)), mode="elem", label_smoothing=0.0, num_classes=3
+    )
+    np.random.seed(5)  # noqa: NPY002  # timm draws from it
+    lam = mixup_fn._lam(200, x.device).double()
+    np.random.seed(5)  # noqa: NPY002  # timm draws from it
+    _, y = mixup_fn(x[:200], target[:200])
+    other = target[:200] != target[:200].flip(0)
+    torch.testing.assert_close(y.gather(1, target[:200, None]).squeeze(1)[other], lam[other], rtol=0, atol=1e-9)
 
 
 def test_switches_of_the_training_loop(digits, mixer):
@@ -69,7 +83,7 @@ def test_a_timm_model_trains_on_images_mixed_between_codes(digits, backend):
         density = make_backend("vae", max_epochs=2).fit(x, target)
         codec = {"encode": density.encode, "decode": density.decode}
     model = timm.create_model("test_resnet", num_classes=3, in_chans=1)
-    mixup_fn = GenerativeMixup(GenerativeMixer(density, n_steps=3, **codec), num_classes=3)
+    mixup_fn = GenerativeMixup(RatioSearch(density, n_steps=3, **codec), num_classes=3)
     for mix in (mixup_fn, GenerativeMix(density, **codec)):
         x_mix, y = mix(x[:8], target[:8])
         assert x_mix.shape == x[:8].shape
