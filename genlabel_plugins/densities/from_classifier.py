@@ -8,7 +8,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins._state import LearntState, as_rows, check_fit_inputs, not_fitted
+from genlabel_plugins._state import LearntState, as_rows, check_fit_inputs, floating, not_fitted
 
 
 class FromClassifier(LearntState):
@@ -94,8 +94,7 @@ class FromClassifier(LearntState):
                 x = x.to(parameter.dtype)  # half precision has no place in a label, and autocast is off
             logits: Tensor = self.classifier_(x)
             return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
-        x = as_rows(x)
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        x = floating(as_rows(x))
         finite = torch.isfinite(x).all(1, keepdim=True)  # scikit-learn refuses NaN
         posterior = self.classifier_.predict_proba(x.masked_fill(~finite, 0.0).cpu().numpy())  # (B, K)
         classes = torch.as_tensor(self.classifier_.classes_, device=x.device)
