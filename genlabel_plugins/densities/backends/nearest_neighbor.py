@@ -124,12 +124,12 @@ class NearestNeighbor(Density):
         if not len(typical):
             return 0
         allowed = TOLERANCE * square.maximum(typical.median())
-        for n_wide in (0, *(2**i for i in range(x.shape[-1].bit_length()))):
+        for n_wide in (0, *(1 << i for i in range(x.shape[-1].bit_length()))):
             a, b, o = (part[..., : x.shape[-1] - n_wide] for part in (x, row, origin))
             product = (a - o).square().sum(-1) - (2 * a * b).sum(-1) + (b * (b + 2 * o)).sum(-1)
             if bool(((product - (a - o - b).square().sum(-1)).abs() <= allowed).all()):
                 return n_wide
-        return self.row_score_.shape[2] - 1
+        return len(self.column_)
 
     def _log_prob(self, x: Tensor) -> Tensor:
         if len(x) > MAX_BATCH:
