@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.stats import gamma as scipy_gamma
 from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture as SklearnMixture
@@ -157,6 +158,44 @@ def test_a_class_that_the_teacher_never_saw_has_no_posterior():
     teacher = FromClassifier(LogisticRegression(max_iter=1000).fit(X[50:], TARGET[50:])).fit(X, TARGET)
     assert (teacher.log_prob(X)[:, 0] == -torch.inf).all()
     assert torch.isfinite(teacher.log_prob(X)[:, 1:]).all()
+
+
+KINDS = {
+    "signed": np.array([-1, 1, 3]),
+    "text": np.array(["setosa", "versicolor", "virginica"]),
+    "float": np.array([-1.0, 0.0, 2.0]),
+    "whole floats": np.array([0.0, 1.0, 2.0]),
+    "one-based": np.array([1, 2, 3]),
+    "objects": np.array(["a", "b", "c"], dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_classes_of_any_kind_are_counted_in_their_order(kind):
+    teacher = LogisticRegression(max_iter=1000).fit(X, KINDS[kind][TARGET])
+    genlabel = GenLabel(FromClassifier(teacher)).fit(X, TARGET)
+    np.testing.assert_allclose(genlabel.posterior(X), teacher.predict_proba(X), atol=1e-12)
+    if kind != "one-based":  # which without rows could mean a class 0 that the teacher never saw
+        np.testing.assert_allclose(FromClassifier(teacher).log_prob(X).exp(), teacher.predict_proba(X), atol=1e-12)
+
+
+@pytest.mark.parametrize("classes", [np.array([-1, 1]), np.array([False, True]), np.array(["no", "yes"])])
+def test_a_teacher_of_two_classes_keeps_its_accuracy(classes):
+    target = (TARGET == 1).long()
+    teacher = LogisticRegression(max_iter=1000).fit(X, classes[target])
+    best = GenLabel(FromClassifier(teacher)).fit(X, target).posterior(X).argmax(1)
+    assert float((best == target).double().mean()) == pytest.approx(teacher.score(X, classes[target]))
+
+
+def test_classes_that_do_not_map_are_refused_in_one_sentence():
+    teacher = LogisticRegression(max_iter=1000).fit(X, np.array(["a", "b", "c"])[TARGET])
+    with pytest.raises(ValueError, match=r"classes among 0\.\.3, or 4 of another kind, got .*'a'"):
+        FromClassifier(teacher).fit(X, TARGET, n_classes=4)
+    with pytest.raises(ValueError, match=r"classes among 0\.\.1, or 2 of another kind"):
+        FromClassifier(LogisticRegression(max_iter=1000).fit(X, TARGET)).fit(X[:100], TARGET[:100])
+    several = RandomForestClassifier(3).fit(X, np.stack([TARGET, TARGET], 1))
+    with pytest.raises(ValueError, match="classifier must know classes"):
+        FromClassifier(several).fit(X, TARGET)
 
 
 class Counting(nn.Module):
