@@ -1,4 +1,4 @@
-"""Speed of `gm`, `kde`, `nn` and their moments beside what one would use instead: `python benchmarks/densities.py`.
+"""Speed of densities, posteriors, intrusion and moments beside what one would use: `python benchmarks/densities.py`.
 
 Log-densities of all classes for a batch (posteriors where scikit-learn gives nothing else), on one thread, candidates
 in turn; a ratio is taken within a round and its median printed with its extremes. torch and faiss work in float32,
@@ -27,6 +27,7 @@ from torch import Tensor
 
 from genlabel_plugins import class_posterior, make_backend
 from genlabel_plugins.densities._moments import class_moments
+from genlabel_plugins.mixing.intrusion import TrainingSamples
 
 try:
     import faiss
@@ -38,7 +39,8 @@ OURS = "genlabel"
 POSTERIOR = "genlabel's posterior"  # beside scikit-learn's predict_proba
 COMPILED = "genlabel's posterior, compiled"
 POSTERIORS = {"published recipe", "sklearn", "sklearn float32"}  # what gives posteriors, not densities
-LIMITS = {"product", "full product form", "product + exp2"}  # the arithmetic that no form can avoid
+# The arithmetic that no form can avoid, or the library's own form.
+LIMITS = {"product", "full product form", "product + exp2", "torch.softmax", "backend nn"}
 Call = Callable[[], Any]
 
 
@@ -194,6 +196,35 @@ def nn_case(problem: Problem, bar: float) -> Case:
     return Case(f"nn {problem.title}", candidates, {"faiss Flat": bar}, {"product": math.inf}, learnt_bytes(nearest))
 
 
+def posterior_cases(device: str) -> Iterator[Case]:
+    """Base 2 has the cheaper exponential, torch.softmax one call: which is faster depends on the size of the batch."""
+    for n_rows, n_classes in ((32, 3), (128, 3), (128, 10), (128, 100), (1024, 10)):
+        log_prob = (100 * torch.randn(n_rows, n_classes, generator=torch.Generator().manual_seed(0))).to(device)
+
+        def base_2(log_prob: Tensor = log_prob) -> Tensor:
+            p = ((log_prob - log_prob.amax(-1, keepdim=True)) * math.log2(math.e)).exp2()
+            return p / p.sum(-1, keepdim=True)
+
+        candidates: dict[str, Call] = {
+            OURS: lambda log_prob=log_prob: class_posterior(log_prob),
+            "softmax in base 2": base_2,
+            "torch.softmax": lambda log_prob=log_prob: torch.softmax(log_prob, -1),
+        }
+        yield Case(f"posterior {n_rows},{n_classes}", candidates, {}, {"torch.softmax": 1.2})
+
+
+def intrusion_cases(device: str) -> Iterator[Case]:
+    for problem in (Problem(20, 10, 500, device), Problem(128, 10, 5000, device)):
+        samples = TrainingSamples(problem.x, problem.target)
+        nearest = make_backend("nn").fit(problem.x, problem.target)
+        candidates: dict[str, Call] = {
+            OURS: lambda s=samples, p=problem: s.class_share(p.query),
+            "cdist": lambda p=problem: p.target[torch.cdist(p.query, p.x).argmin(1)],
+            "backend nn": lambda n=nearest, p=problem: n.log_prob(p.query),
+        }
+        yield Case(f"intrusion {problem.title}", candidates, {"cdist": 1.0}, {"backend nn": 1.15})
+
+
 def moment_cases(device: str) -> Iterator[Case]:
     for n_features, n_classes, n_rows, bar in ((20, 10, 50_000, 4.0), (64, 100, 1_000_000, 2.4)):
         generator = torch.Generator().manual_seed(0)
@@ -267,7 +298,7 @@ def main() -> None:
     else:
         faiss.omp_set_num_threads(1)
         print(f", faiss {faiss.__version__}")
-    for kind in (gm_cases, kde_cases, nn_cases, moment_cases):
+    for kind in (gm_cases, kde_cases, nn_cases, intrusion_cases, posterior_cases, moment_cases):
         for case in kind(arguments.device) if matches(kind, arguments.only) else ():
             if arguments.only in case.title:
                 report(case, arguments.device, arguments.rounds)
@@ -276,7 +307,7 @@ def main() -> None:
 
 
 def matches(kind: Callable[..., Any], only: str) -> bool:
-    name = {"gm_cases": "gm", "kde_cases": "kde", "nn_cases": "nn", "moment_cases": "fit moments"}[kind.__name__]
+    name = {"moment_cases": "fit moments"}.get(kind.__name__, kind.__name__.removesuffix("_cases"))
     return only.startswith(name) or name.startswith(only) or not only
 
 

@@ -9,6 +9,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+EXACT_INTEGERS = 2**24  # the largest up to which float32 holds every integer
+
 
 class LearntState(nn.Module):
     """A module whose buffers take their shape from data: None until learnt, loadable before."""
@@ -71,7 +73,7 @@ def as_rows(x: Tensor) -> Tensor:
 
 
 def check_fit_inputs(x: Tensor, target: Tensor, n_classes: int | None) -> tuple[Tensor, Tensor, int]:
-    """Return rows `(N, D)` in float32 or better, targets `(N,)` and the number of classes.
+    """Return rows `(N, D)` in float32 or better, as `floating` makes them, targets `(N,)` and the number of classes.
 
     Raises:
         ValueError: On what no density can be fitted to, naming the value.
@@ -85,7 +87,7 @@ def check_fit_inputs(x: Tensor, target: Tensor, n_classes: int | None) -> tuple[
         raise ValueError(f"target must hold integer class indices, got {target.dtype}")
     if not len(x):
         raise ValueError("x must have at least one row, got none")
-    x = x.detach().to(torch.promote_types(x.dtype, torch.float32))
+    x = floating(x.detach())
     bad_rows = (~torch.isfinite(x)).any(1).nonzero().squeeze(1)
     if len(bad_rows):
         raise ValueError(f"x must be finite, got NaN or infinity in {len(bad_rows)} rows, first in row {bad_rows[0]}")
@@ -94,6 +96,19 @@ def check_fit_inputs(x: Tensor, target: Tensor, n_classes: int | None) -> tuple[
     if lowest < 0 or highest >= n_classes:
         raise ValueError(f"target must lie in 0..{n_classes - 1}, got values from {lowest} to {highest}")
     return x, target.long(), n_classes
+
+
+def floating(x: Tensor) -> Tensor:
+    """Numbers in float32 or better; integers that float32 would round, such as times in seconds, in float64.
+
+    Example:
+        >>> floating(torch.tensor([3])).dtype, floating(torch.tensor([2**24 + 1])).dtype
+        (torch.float32, torch.float64)
+    """
+    if x.itemsize >= 4 and not x.is_floating_point():
+        wide = x.to(accumulator(x))
+        return wide if bool((wide.abs() > EXACT_INTEGERS).any()) else wide.float()
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def accumulator(x: Tensor) -> torch.dtype:

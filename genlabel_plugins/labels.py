@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from genlabel_plugins.mixing.intrusion import TrainingSamples
 from genlabel_plugins.mixing.mixers import Inputs, Mixed, one_hot
@@ -56,7 +57,7 @@ class LogisticLabel:
 
 
 class NearestLabel(nn.Module):
-    """Label of the nearest training sample, whatever was mixed.
+    """Label of the nearest training sample, whatever was mixed; equally near ones share.
 
     Args:
         x: Training inputs, shape `(N, *)`.
@@ -68,8 +69,9 @@ class NearestLabel(nn.Module):
         self.samples = TrainingSamples(x, target)
 
     def forward(self, mixed: Mixed) -> Tensor:
-        """Hard labels of a mixed batch, shape `(B, C)`."""
-        return one_hot(self.samples.nearest_target(mixed.x), mixed.y_mix.shape[1], mixed.y_mix)
+        """Labels of a mixed batch, shape `(B, C)`."""
+        share = self.samples.class_share(mixed.x).to(torch.promote_types(mixed.y_mix.dtype, torch.float32))
+        return functional.pad(share, (0, mixed.y_mix.shape[1] - share.shape[1]))
 
 
 class PosteriorLabel(nn.Module):

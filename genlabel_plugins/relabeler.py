@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import torch
@@ -206,17 +205,11 @@ def class_posterior(
         tensor([[0.7311, 0.2689]])
     """
     score = log_prob if log_prior is None else log_prob + log_prior.to(log_prob)
+    score = score if temperature == 1 else score / temperature
     if top_k is None or top_k >= score.shape[-1]:
-        return _softmax(score, temperature)
+        return score.softmax(-1)
     best = score.topk(top_k, dim=-1)
-    return torch.zeros_like(score).scatter(-1, best.indices, _softmax(best.values, temperature))
-
-
-def _softmax(score: Tensor, temperature: float) -> Tensor:
-    """Softmax in base 2: the natural exponential is slow far below zero, where most classes lie."""
-    excess = (score - score.amax(-1, keepdim=True)) * (math.log2(math.e) / temperature)
-    p = excess.exp2()
-    return p / p.sum(-1, keepdim=True)
+    return torch.zeros_like(score).scatter(-1, best.indices, best.values.softmax(-1))
 
 
 def blend(y_mix: Tensor, y_gen: Tensor, gamma: float | Tensor) -> Tensor:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from genlabel_plugins.densities import Density
 
 COLDEST, HOTTEST = 0.05, 1e6  # a perfect classifier asks for temperature zero
 
@@ -30,8 +33,8 @@ def classifier_accuracy(
         model: A density or a relabeler, anything with `fit` and `log_prob`.
         x: Inputs, shape `(N, *)`.
         target: Class indices, shape `(N,)`.
-        n_folds: Folds of a stratified cross-validation that refits copies; None scores the model as it is on
-            the rows given.
+        n_folds: Folds of a stratified cross-validation that refits copies and leaves rows that occur several times out
+            together; None scores the model as it is on the rows given.
         generator: Source of randomness on the CPU for the folds; by default a fresh one, seeded with 0.
 
     Returns:
@@ -47,8 +50,8 @@ def classifier_accuracy(
     Reference:
         Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, Table 9.
     """
-    hits = [_hits(score, labels) for score, labels in held_out(model, x, target, n_folds, generator)]
-    return float(torch.cat(hits).double().mean())
+    scored = held_out(model, x, target, n_folds, generator)
+    return float(torch.cat([hits(score, labels) for score, labels in scored]).double().mean())
 
 
 def held_out(
@@ -56,8 +59,11 @@ def held_out(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Log-joint densities `(B, C)` and classes `(B,)` of rows that the model has not seen, fold by fold.
 
+    Rows that occur several times are left out together: a density that remembers its rows knows their twins. There
+    are as many folds as the largest class has distinct rows, if it has fewer than `n_folds`.
+
     Raises:
-        ValueError: If `n_folds` is below 2.
+        ValueError: If `n_folds` is below 2, or no class has two distinct rows.
     """
     if n_folds is None:
         yield _log_joint(model, x), target
@@ -68,12 +74,49 @@ def held_out(
 
     generator = generator or torch.Generator().manual_seed(0)
     seed = int(torch.randint(2**31, (), generator=generator))
-    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    row = torch.arange(len(x), device=x.device)
+    distinct, group = x.flatten(1).unique(dim=0, return_inverse=True)
+    if len(distinct) == len(x):
+        group = row
+    first = row.new_full((len(distinct),), len(x)).scatter_reduce_(0, group, row, "amin")
+    group_target = target[first].cpu()
+    largest = int(group_target.bincount().max())
+    if largest < 2:
+        raise ValueError(f"n_folds={n_folds} needs a class of two distinct rows, got none in {len(x)} rows")
+    folds = StratifiedKFold(min(n_folds, largest), shuffle=True, random_state=seed)
+    n_classes = int(target.max()) + 1
+    for _, test in folds.split(group_target, group_target):
+        is_test = torch.isin(group, torch.as_tensor(test, device=x.device))
+        fitted = fit_copy(model, x[~is_test], target[~is_test], n_classes)
+        yield _log_joint(fitted, x[is_test]), target[is_test]
+
+
+def fit_copy(model: Any, x: Tensor, target: Tensor, n_classes: int, generator: torch.Generator | None = None) -> Any:
+    """Fit a copy of a density or a relabeler to some of the rows of a table of `n_classes` classes.
+
+    Args:
+        model: Anything with `fit` and `log_prob`.
+        x: Rows of the fold, shape `(N, *)`.
+        target: Their classes, shape `(N,)`, of which the last ones may be absent.
+        n_classes: Number of classes C.
+        generator: Source of randomness on the CPU for what is a `Density`.
+
+    Raises:
+        ValueError: If the last class has no row, and the model's `fit` takes no `n_classes`.
+    """
     copied = copy.deepcopy(model)
-    for train, test in folds.split(target.cpu(), target.cpu()):
-        train_rows, test_rows = (torch.as_tensor(rows, device=x.device) for rows in (train, test))
-        copied.fit(x[train_rows], target[train_rows])
-        yield _log_joint(copied, x[test_rows]), target[test_rows]
+    density = getattr(copied, "density", copied)
+    options: dict[str, Any] = {}
+    if generator is not None and isinstance(density, Density):
+        options["generator"] = generator
+    if int(target.max()) + 1 != n_classes:  # an object need not know of classes without rows
+        if not _takes(density.fit, "n_classes"):
+            raise ValueError(
+                f"a fold holds no row of the last of {n_classes} classes, which {density!r} cannot know of: "
+                "let its fit take n_classes, or use fewer folds than that class has rows"
+            )
+        options["n_classes"] = n_classes
+    return copied.fit(x, target, **options)
 
 
 def best_temperature(scored: Iterator[tuple[Tensor, Tensor]]) -> float:
@@ -115,9 +158,15 @@ def best_temperature(scored: Iterator[tuple[Tensor, Tensor]]) -> float:
     return math.exp(high)
 
 
-def _hits(score: Tensor, target: Tensor) -> Tensor:
-    best = score.nan_to_num(nan=-torch.inf).max(1)
-    return (best.indices == target) & best.values.isfinite()
+def hits(score: Tensor, target: Tensor) -> Tensor:
+    """Whether the best score is that of the true class, `(B, C), (B,) -> (B,)`; never where no score is finite."""
+    finite = score.isfinite()
+    return (score.masked_fill(~finite, -torch.inf).argmax(1) == target) & finite.any(1)
+
+
+def _takes(call: Callable[..., Any], name: str) -> bool:
+    parameters = inspect.signature(call).parameters
+    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def _log_joint(model: Any, x: Tensor) -> Tensor:

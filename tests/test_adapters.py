@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.stats import gamma as scipy_gamma
 from sklearn.datasets import load_iris
+from sklearn.ensemble import RandomForestClassifier
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.mixture import GaussianMixture as SklearnMixture
@@ -18,6 +19,7 @@ from torch.distributions import Gamma, Independent, MultivariateNormal, Normal
 from torch.nn.functional import cross_entropy
 
 from genlabel_plugins import FromClassifier, GenLabel, GenLabelMix, PerClass, classifier_accuracy, make_backend
+from genlabel_plugins.scoring import held_out, hits
 
 IRIS = load_iris()
 X, TARGET = torch.as_tensor(IRIS.data), torch.as_tensor(IRIS.target)
@@ -159,6 +161,44 @@ def test_a_class_that_the_teacher_never_saw_has_no_posterior():
     assert torch.isfinite(teacher.log_prob(X)[:, 1:]).all()
 
 
+KINDS = {
+    "signed": np.array([-1, 1, 3]),
+    "text": np.array(["setosa", "versicolor", "virginica"]),
+    "float": np.array([-1.0, 0.0, 2.0]),
+    "whole floats": np.array([0.0, 1.0, 2.0]),
+    "one-based": np.array([1, 2, 3]),
+    "objects": np.array(["a", "b", "c"], dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_classes_of_any_kind_are_counted_in_their_order(kind):
+    teacher = LogisticRegression(max_iter=1000).fit(X, KINDS[kind][TARGET])
+    genlabel = GenLabel(FromClassifier(teacher)).fit(X, TARGET)
+    np.testing.assert_allclose(genlabel.posterior(X), teacher.predict_proba(X), atol=1e-12)
+    if kind != "one-based":  # which without rows could mean a class 0 that the teacher never saw
+        np.testing.assert_allclose(FromClassifier(teacher).log_prob(X).exp(), teacher.predict_proba(X), atol=1e-12)
+
+
+@pytest.mark.parametrize("classes", [np.array([-1, 1]), np.array([False, True]), np.array(["no", "yes"])])
+def test_a_teacher_of_two_classes_keeps_its_accuracy(classes):
+    target = (TARGET == 1).long()
+    teacher = LogisticRegression(max_iter=1000).fit(X, classes[target])
+    best = GenLabel(FromClassifier(teacher)).fit(X, target).posterior(X).argmax(1)
+    assert float((best == target).double().mean()) == pytest.approx(teacher.score(X, classes[target]))
+
+
+def test_classes_that_do_not_map_are_refused_in_one_sentence():
+    teacher = LogisticRegression(max_iter=1000).fit(X, np.array(["a", "b", "c"])[TARGET])
+    with pytest.raises(ValueError, match=r"classes among 0\.\.3, or 4 of another kind, got .*'a'"):
+        FromClassifier(teacher).fit(X, TARGET, n_classes=4)
+    with pytest.raises(ValueError, match=r"classes among 0\.\.1, or 2 of another kind"):
+        FromClassifier(LogisticRegression(max_iter=1000).fit(X, TARGET)).fit(X[:100], TARGET[:100])
+    several = RandomForestClassifier(3).fit(X, np.stack([TARGET, TARGET], 1))
+    with pytest.raises(ValueError, match="classifier must know classes"):
+        FromClassifier(several).fit(X, TARGET)
+
+
 class Counting(nn.Module):
     """A torch classifier that counts its calls and drops out in training mode."""
 
@@ -200,22 +240,29 @@ def test_rows_with_nan_keep_their_label_under_a_scikit_learn_teacher():
     assert genlabel.n_fallback_ == 1
 
 
-def _held_out_log_joint():
+def _distinct_iris():
+    """Iris without the one row that it has twice."""
+    rows = np.unique(np.unique(IRIS.data, axis=0, return_index=True)[1])
+    return X[rows], TARGET[rows]
+
+
+def _held_out_log_joint(x, target):
     """Slow loop over the folds with scikit-learn's mixtures of one Gaussian."""
     seed = int(torch.randint(2**31, (), generator=torch.Generator().manual_seed(0)))
-    score = np.zeros((150, 3))
-    for train, test in StratifiedKFold(5, shuffle=True, random_state=seed).split(X, TARGET):
+    score = np.zeros((len(x), 3))
+    for train, test in StratifiedKFold(5, shuffle=True, random_state=seed).split(x, target):
         for c in range(3):
-            rows = X[train][TARGET[train] == c]
-            score[test, c] = SklearnMixture(reg_covar=0.0).fit(rows).score_samples(X[test])
+            rows = x[train][target[train] == c]
+            score[test, c] = SklearnMixture(reg_covar=0.0).fit(rows).score_samples(x[test])
     return score
 
 
 def test_held_out_accuracy_equals_a_slow_loop():
-    expected = (_held_out_log_joint().argmax(1) == TARGET.numpy()).mean()
+    x, target = _distinct_iris()
+    expected = (_held_out_log_joint(x, target).argmax(1) == target.numpy()).mean()
     density = make_backend("gm", reg_covar=0.0)
-    assert classifier_accuracy(density, X, TARGET) == pytest.approx(expected)
-    assert classifier_accuracy(GenLabel(density), X, TARGET) == pytest.approx(expected)
+    assert classifier_accuracy(density, x, target) == pytest.approx(expected)
+    assert classifier_accuracy(GenLabel(density), x, target) == pytest.approx(expected)
 
 
 def test_held_out_accuracy_does_not_believe_a_density_that_remembers_its_rows():
@@ -224,6 +271,44 @@ def test_held_out_accuracy_does_not_believe_a_density_that_remembers_its_rows():
     density = make_backend("nn").fit(x, target)
     assert classifier_accuracy(density, x, target, n_folds=None) == 1
     assert classifier_accuracy(density, x, target) < 0.65
+
+
+def test_twins_are_left_out_together():
+    x = torch.randn(60, 5, generator=torch.Generator().manual_seed(0)).repeat(5, 1)
+    target = (torch.arange(60) % 2).repeat(5)  # pure noise, every row five times
+    for backend in ("kde", "nn"):
+        assert classifier_accuracy(make_backend(backend), x, target) < 0.7
+        assert GenLabel(backend).fit(x, target).calibrate(x, target).temperature > 1
+    other = torch.randperm(300, generator=torch.Generator().manual_seed(1))
+    accuracy = classifier_accuracy(make_backend("gm"), x, target)
+    assert classifier_accuracy(make_backend("gm"), x[other], target[other]) == pytest.approx(accuracy)
+    assert [len(labels) for _, labels in held_out(make_backend("gm"), x, target, 5, None)] == [60] * 5
+
+
+def test_folds_may_lack_the_last_class_and_the_largest_class_bounds_their_number():
+    x = torch.cat([X[:50], X[100:101]])
+    target = torch.tensor([0] * 50 + [2])
+    scored = list(held_out(make_backend("gm"), x, target, 5, None))
+    assert [score.shape[1] for score, _ in scored] == [3] * 5
+    assert classifier_accuracy(make_backend("gm"), x, target) == pytest.approx(50 / 51)
+    assert len(list(held_out(make_backend("gm"), X[:3], TARGET[:3], 5, None))) == 3
+    with pytest.raises(ValueError, match="n_folds=5 needs a class of two distinct rows, got none in 6 rows"):
+        classifier_accuracy(make_backend("gm"), X[:1].expand(6, -1), TARGET[:6])
+
+    class Ignorant(nn.Module):
+        def fit(self, x, target):
+            return self
+
+        def log_prob(self, x):
+            return x[:, :2]
+
+    with pytest.raises(ValueError, match="a fold holds no row of the last of 3 classes"):
+        classifier_accuracy(Ignorant(), x, target)
+
+
+def test_a_row_without_a_finite_density_is_missed():
+    score = torch.tensor([[-torch.inf, -torch.inf], [torch.nan, torch.nan], [0.0, torch.nan], [1.0, 2.0]])
+    assert hits(score, torch.tensor([0, 0, 0, 1])).tolist() == [False, False, True, True]
 
 
 def test_scoring_as_it_is_leaves_the_fit_alone_and_needs_one():
@@ -238,10 +323,11 @@ def test_scoring_as_it_is_leaves_the_fit_alone_and_needs_one():
 
 
 def test_temperature_minimises_the_held_out_log_loss():
-    genlabel = GenLabel(make_backend("gm", reg_covar=0.0)).fit(X, TARGET).calibrate(X, TARGET)
-    score = torch.as_tensor(_held_out_log_joint())
+    x, target = _distinct_iris()
+    genlabel = GenLabel(make_backend("gm", reg_covar=0.0)).fit(x, target).calibrate(x, target)
+    score = torch.as_tensor(_held_out_log_joint(x, target))
     choices = torch.logspace(-1, 2, 2000)
-    losses = torch.tensor([cross_entropy(score / t, TARGET) for t in choices])
+    losses = torch.tensor([cross_entropy(score / t, target) for t in choices])
     assert genlabel.temperature == pytest.approx(float(choices[losses.argmin()]), rel=5e-3)
 
 

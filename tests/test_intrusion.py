@@ -36,7 +36,7 @@ def test_the_mask_equals_brute_force(n, offset):
 
 def test_half_precision_leaves_the_samples_alone():
     samples = TrainingSamples(1e3 * LINE, LINE_TARGET).half()  # squares that float16 cannot hold
-    assert samples.nearest_target(1e3 * LINE).tolist() == [0, 1, 0]
+    assert samples.class_share(1e3 * LINE).argmax(1).tolist() == [0, 1, 0]
 
 
 def test_small_distances_survive_the_matrix_product():
@@ -44,19 +44,19 @@ def test_small_distances_survive_the_matrix_product():
     x = torch.tensor([[1.0], [1.0 + 1e-4], [-1.0 - 5e-5]]).repeat(1, 8)
     samples = TrainingSamples(x, torch.tensor([0, 1, 2]))
     near = x[:2] + 2e-5
-    assert samples.nearest_target(near).tolist() == [0, 1]
+    assert samples.class_share(near).argmax(1).tolist() == [0, 1]
 
 
 def test_memory_stays_flat_in_the_number_of_samples(monkeypatch):
-    sizes, product = [], torch.addmm
+    sizes, product = [], torch.mm
 
     def watched(*args, **options):
         sizes.append((result := product(*args, **options)).numel())
         return result
 
-    monkeypatch.setattr(torch, "addmm", watched)
+    monkeypatch.setattr(torch, "mm", watched)
     x, target = blobs(50_000, 2)
-    TrainingSamples(x, target).nearest_target(x[:3000])
+    TrainingSamples(x, target).class_share(x[:3000])
     assert max(sizes) <= 128 * 16_384
 
 
@@ -76,9 +76,65 @@ def test_rates_are_symmetric_and_count_every_pair_once():
     assert int(rates.pair_count.triu().sum()) == 5000
     weighted = (rates.rate * rates.pair_count).triu().sum() / 5000
     torch.testing.assert_close(weighted, rates.overall.to(weighted), rtol=1e-6, atol=1e-6)
+    target = target.sort().values  # rates draw from the rows class by class
     i, j = torch.randint(600, (2, 5000), generator=seeded())
     pair = lambda a, b: ((target[i] == a) & (target[j] == b) | (target[i] == b) & (target[j] == a)).sum()  # noqa: E731
     assert all(int(rates.pair_count[a, b]) == int(pair(a, b)) for a in range(5) for b in range(5))
+
+
+def tied_rows(kind):
+    generator = seeded()
+    x = torch.randint(2 if kind == "binary" else 4, (300, 4), generator=generator).float()
+    return x, torch.randint(3, (300,), generator=generator).sort().values
+
+
+@pytest.mark.parametrize("kind", ["binary", "integer"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_ties_share_whatever_the_order_of_rows(kind, dtype):
+    x, target = tied_rows(kind)
+    mixed = Mixup(3, per_sample=True, pairing="flip", generator=seeded(3))(x.to(dtype), target)
+    square = cdist(mixed.x.double(), x.double(), "sqeuclidean")
+    near = square <= square.min(1, keepdims=True) + 1e-5
+    neither = (target[None] != mixed.target_i[:, None]) & (target[None] != mixed.target_j[:, None])
+    expected = (near * neither.numpy()).sum(1) / near.sum(1)
+    samples = TrainingSamples(x.to(dtype), target)
+    found = samples.intrusion(mixed.x, mixed.target_i, mixed.target_j)
+    assert np.abs(found.numpy() - expected).mean() < (1e-6 if kind == "binary" else 0.01)
+    shuffled = torch.randperm(300, generator=seeded(1))
+    same = TrainingSamples(x.to(dtype)[shuffled], target[shuffled])
+    assert torch.equal(same.intrusion(mixed.x, mixed.target_i, mixed.target_j), found)
+    torch.testing.assert_close(samples.class_share(mixed.x).sum(1), torch.ones(300, dtype=dtype))
+
+
+def test_rates_of_binary_rows_share_ties_whatever_the_order_of_rows():
+    x, target = tied_rows("binary")
+    code = (x.long() * torch.tensor([8, 4, 2, 1])).sum(1)
+    count = torch.zeros(16, 3).index_put_((code, target), torch.ones(300), accumulate=True)
+    share = (count / count.sum(1, keepdim=True))[code]  # the nearest sample is the end with the greater lam
+    expected = torch.empty(3, 3)
+    for a in range(3):
+        for b in range(3):
+            neither = [c for c in range(3) if c not in (a, b)]
+            at_end = share[:, neither].sum(1)
+            expected[a, b] = (at_end[target == a].mean() + at_end[target == b].mean()) / 2
+    rates = intrusion_rates(x, target, n_pairs=100_000)
+    assert float((rates.rate - expected).abs().max()) < 0.01
+    shuffled = torch.randperm(300, generator=seeded())
+    again = intrusion_rates(x[shuffled], target[shuffled], n_pairs=100_000)
+    assert torch.equal(again.rate, rates.rate)
+    assert torch.equal(again.overall, rates.overall)
+
+
+def test_a_row_of_the_own_class_does_not_intrude_beside_a_twin():
+    x, target = torch.tensor([[0.0], [0.0], [1.0]]), torch.tensor([1, 0, 0])
+    own = torch.zeros(1, dtype=torch.long)
+    assert not intrudes(torch.zeros(1, 1), own, own, x, target)
+    assert float(TrainingSamples(x, target).intrusion(torch.zeros(1, 1), own, own)) == 0.5
+    assert intrudes(torch.zeros(1, 1), own + 2, own + 2, x, target)
+
+
+def test_a_checkpoint_holds_no_training_rows():
+    assert not TrainingSamples(LINE, LINE_TARGET).state_dict()
 
 
 def test_a_pair_never_drawn_has_no_rate():
@@ -138,4 +194,4 @@ def test_errors_name_the_value():
     with pytest.raises(ValueError, match="how must be 'drop' or 'redraw', got 'keep'"):
         ExcludeIntrusion(Mixup(2), LINE, LINE_TARGET, how="keep")
     with pytest.raises(ValueError, match="must have the 1 features"):
-        TrainingSamples(LINE, LINE_TARGET).nearest_target(torch.zeros(2, 2))
+        TrainingSamples(LINE, LINE_TARGET).class_share(torch.zeros(2, 2))

@@ -53,7 +53,8 @@ class Density(LearntState):
         """Learn the densities; fitting twice equals fitting once.
 
         Args:
-            x: Inputs, shape `(N, *)`; learnt state is float64 for float64 inputs, else float32.
+            x: Inputs, shape `(N, *)`; learnt state is float64 for float64 inputs and for integers that float32 cannot
+                hold, else float32.
             target: Class indices, shape `(N,)`.
             n_classes: Number of classes C; by default the largest index plus one.
             generator: Source of randomness on the CPU; by default a fresh one, seeded with 0.
@@ -82,19 +83,23 @@ class Density(LearntState):
             NotFittedError: Before `fit`.
             ValueError: If the rows have another number of features than the training rows.
         """
-        self.check_fitted()
-        offset, present = self.offset_, self.present_  # a buffer costs a microsecond each time it is looked up
-        x = as_rows(x)
-        if x.shape[1] != len(offset):
-            raise ValueError(f"x must have the {len(offset)} features seen in fit, got {x.shape[1]}")
-        if not len(x):
-            return offset.new_empty(0, self.n_classes)
+        rows, present = self._rows(x), self.present_
+        if not len(rows):
+            return rows.new_empty(0, self.n_classes)
         with torch.no_grad(), full_precision(x):
-            log_prob = self._log_prob((x - offset).to(offset.dtype))  # (B, K)
+            log_prob = self._log_prob(rows)  # (B, K)
             if present.shape == self.class_count_.shape:
                 return log_prob
             absent = log_prob.new_full((len(x), self.n_classes), -torch.inf)
             return absent.index_copy(1, present, log_prob)
+
+    def _rows(self, x: Tensor) -> Tensor:
+        """Centred rows in the precision of the densities, `(B, *) -> (B, D)`."""
+        self.check_fitted()
+        offset, x = self.offset_, as_rows(x)  # a buffer costs a microsecond each time it is looked up
+        if x.shape[1] != len(offset):
+            raise ValueError(f"x must have the {len(offset)} features seen in fit, got {x.shape[1]}")
+        return (x.detach() - offset).to(offset.dtype)
 
     def _origin(self, x: Tensor) -> Tensor:
         """Point on which rows are centred, `(N, D) -> (D,)`."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import weakref
 from typing import Any, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from genlabel_plugins._state import LearntState, as_rows, check_fit_inputs, not_fitted
+from genlabel_plugins._state import LearntState, as_rows, check_fit_inputs, floating, not_fitted
 
 
 class FromClassifier(LearntState):
@@ -22,11 +24,15 @@ class FromClassifier(LearntState):
     and fitted by `fit`. A torch classifier returns logits, counts as fitted and stays in eval mode. The result
     for the last batch is kept, so that one batch costs one call however often it is asked for.
 
+    Classes of a fitted scikit-learn classifier that are class indices stand for these; others (text, truth values,
+    -1 and 1) are counted in its own order, which is the sorted one.
+
     Args:
         classifier: A scikit-learn classifier with `predict_proba`, or a torch module from inputs to logits.
 
     Raises:
         TypeError: If the classifier is neither.
+        ValueError: In `fit`, or on the first batch, if its classes are neither indices nor as many as the targets'.
 
     Example:
         >>> from sklearn.linear_model import LogisticRegression
@@ -60,6 +66,8 @@ class FromClassifier(LearntState):
             if generator is not None and "random_state" in self.classifier_.get_params():
                 self.classifier_.set_params(random_state=int(torch.randint(2**31, (), generator=generator)))
             self.classifier_.fit(rows.cpu().numpy(), target.cpu().numpy())
+        if not isinstance(self.classifier_, nn.Module):
+            self._class_indices()
         return self
 
     @property
@@ -69,7 +77,8 @@ class FromClassifier(LearntState):
             return len(self.class_count_)
         if not hasattr(self.classifier_, "classes_"):
             raise not_fitted("FromClassifier has counted no classes: call fit(x, target) first")
-        return int(max(self.classifier_.classes_)) + 1
+        classes = np.asarray(self.classifier_.classes_)
+        return int(classes.max()) + 1 if _are_indices(classes) else len(classes)
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-posterior of the classifier, `(B, *) -> (B, C)`; minus infinity for a class it never saw.
@@ -94,14 +103,25 @@ class FromClassifier(LearntState):
                 x = x.to(parameter.dtype)  # half precision has no place in a label, and autocast is off
             logits: Tensor = self.classifier_(x)
             return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
-        x = as_rows(x)
-        x = x.to(torch.promote_types(x.dtype, torch.float32))
+        x = floating(as_rows(x))
         finite = torch.isfinite(x).all(1, keepdim=True)  # scikit-learn refuses NaN
         posterior = self.classifier_.predict_proba(x.masked_fill(~finite, 0.0).cpu().numpy())  # (B, K)
-        classes = torch.as_tensor(self.classifier_.classes_, device=x.device)
         log_prob = x.new_full((len(x), self.n_classes), -torch.inf)
-        log_prob[:, classes] = torch.as_tensor(posterior).to(x).log()
+        log_prob[:, self._class_indices().to(x.device)] = torch.as_tensor(posterior).to(x).log()
         return log_prob.masked_fill(~finite, torch.nan)
+
+    def _class_indices(self) -> Tensor:
+        """Index of each class of a scikit-learn classifier, shape `(K,)`."""
+        classes, n_classes = self.classifier_.classes_, self.n_classes
+        if not isinstance(classes, list):  # one array for each of several outputs
+            if _are_indices(classes) and classes.max() < n_classes:
+                return torch.as_tensor(classes.astype(np.int64))
+            if len(classes) == n_classes:
+                return torch.arange(n_classes)
+        known = list(classes)
+        raise ValueError(
+            f"classifier must know classes among 0..{n_classes - 1}, or {n_classes} of another kind, got {known}"
+        )
 
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode: a teacher drops nothing out and learns nothing."""
@@ -109,6 +129,10 @@ class FromClassifier(LearntState):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_last": None}
+
+
+def _are_indices(classes: NDArray[Any]) -> bool:
+    return classes.dtype.kind in "iuf" and bool((classes >= 0).all() and (classes == classes.round()).all())
 
 
 def _is_fitted(classifier: Any) -> bool:

@@ -8,22 +8,21 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from genlabel_plugins._state import LearntState, check_fit_inputs, full_precision
+from genlabel_plugins._state import check_fit_inputs
+from genlabel_plugins.densities.backends.nearest_neighbor import NearestNeighbor
 from genlabel_plugins.mixing.mixers import Inputs, Mixed, interpolate, map_inputs, one_hot
 from genlabel_plugins.mixing.pairing import draw_beta, flat_rows
 
-BATCH_ROWS, CHUNK_ROWS = 128, 16_384  # their distances take 8 MiB in float32, however many samples there are
-N_GROUPS = 256  # samples of a chunk are compared in so many groups
-N_CANDIDATES = 4
+BLOCK_ROWS = 256  # mixed rows that are made at a time
+ROUNDING = 2  # units in the last place of a centred row within which two distances are the same
 
 
-class TrainingSamples(LearntState):
-    """Training samples that answer for the class of the nearest one.
+class TrainingSamples(nn.Module):
+    """Training samples that answer for the classes of the nearest ones, by backend `nn`.
 
-    Distances come out of one matrix product per chunk; the nearest few are then measured again by direct
-    differences, since a product loses half of the digits of a small distance.
+    Samples that occur several times are kept once, with their number. Classes whose nearest samples are equally far,
+    but for rounding, share by their number there: the order of the samples decides on nothing.
 
     Args:
         x: Training inputs, shape `(N, *)`; several inputs of a mapping are concatenated.
@@ -33,69 +32,62 @@ class TrainingSamples(LearntState):
         ValueError: On shapes or values that do not fit together.
 
     Example:
-        >>> samples = TrainingSamples(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1]))
-        >>> samples.nearest_target(torch.tensor([[0.4], [0.6]]))
-        tensor([0, 1])
+        >>> samples = TrainingSamples(torch.tensor([[0.0], [1.0], [1.0], [1.0]]), torch.tensor([0, 1, 1, 0]))
+        >>> samples.class_share(torch.tensor([[0.4], [0.6]]))
+        tensor([[1.0000, 0.0000],
+                [0.3333, 0.6667]])
     """
 
-    rows: Tensor  # (N padded, D), centred: products of raw values far from zero lose digits
-    square: Tensor  # (N padded,)
-    target: Tensor  # (N padded,)
-    offset: Tensor  # (D,)
+    count: Tensor  # (U,), how often each distinct sample of a class occurs, class by class
+    first: Tensor  # (K,), where the samples of each class start
+    classes: Tensor  # (C,)
 
     def __init__(self, x: Inputs, target: Tensor) -> None:
         super().__init__()
-        rows, target, self.n_classes = check_fit_inputs(flat_rows(x), target, None)
-        offset = rows.mean(0)
-        rows = rows - offset
-        padding = -len(rows) % N_GROUPS  # samples at infinity complete the groups
-        self.register_buffer("rows", F.pad(rows, (0, 0, 0, padding)), persistent=False)
-        self.register_buffer("square", F.pad(rows.square().sum(1), (0, padding), value=torch.inf), persistent=False)
-        self.register_buffer("target", F.pad(target, (0, padding)), persistent=False)
-        self.register_buffer("offset", offset, persistent=False)
+        rows, target, count = _distinct(x, target)
+        self.density = NearestNeighbor().fit(rows, target)
+        for name, buffer in self.density.named_buffers():  # a checkpoint need not hold the training rows
+            self.density.register_buffer(name, buffer, persistent=False)
+        n_samples = self.density.class_count_[self.density.present_]
+        self.register_buffer("count", count, persistent=False)
+        self.register_buffer("first", n_samples.cumsum(0) - n_samples, persistent=False)
+        self.register_buffer("classes", torch.arange(self.density.n_classes, device=rows.device), persistent=False)
 
     @torch.no_grad()
-    def nearest_target(self, x: Inputs) -> Tensor:
-        """Class of the nearest training sample, `(B, *) -> (B,)`."""
+    def class_share(self, x: Inputs) -> Tensor:
+        """Share of each class in the nearest samples, `(B, *) -> (B, C)`; rows sum to one."""
+        count = self._count(x)
+        share: Tensor = count / count.sum(1, keepdim=True)
+        return share
+
+    @torch.no_grad()
+    def intrusion(self, x_mix: Inputs, target_i: Tensor, target_j: Tensor) -> Tensor:
+        """Share of the nearest samples that are of neither mixed class, `(B, *), (B,), (B,) -> (B,)`."""
+        count = self._count(x_mix)
+        neither = (self.classes != target_i[:, None]) & (self.classes != target_j[:, None])
+        share: Tensor = (count * neither).sum(1) / count.sum(1)
+        return share
+
+    def _count(self, x: Inputs) -> Tensor:
+        """Nearest samples of each class, `(B, *) -> (B, C)`."""
         rows = flat_rows(x)
-        if rows.shape[1] != self.rows.shape[1]:
-            raise ValueError(f"x must have the {self.rows.shape[1]} features of the samples, got {rows.shape[1]}")
-        centred = rows.to(self.rows.dtype) - self.offset
-        with full_precision(centred):
-            nearest = torch.cat([self._nearest(block) for block in centred.split(BATCH_ROWS)])
-        return self.target[nearest]
-
-    def _nearest(self, x: Tensor) -> Tensor:
-        """Index of the nearest sample, `(B, D) -> (B,)`."""
-        scores, indices = [], []
-        for start in range(0, len(self.rows), CHUNK_ROWS):
-            stop = start + CHUNK_ROWS
-            score = torch.addmm(self.square[start:stop], x, self.rows[start:stop].T, alpha=-2)  # (B, chunk)
-            best, index = _smallest(score)
-            scores.append(best)
-            indices.append(index + start)
-        best, order = torch.cat(scores, 1).topk(N_CANDIDATES, largest=False)
-        candidates = torch.cat(indices, 1).gather(1, order)  # (B, 4)
-        distance = (self.rows[candidates] - x[:, None]).square().sum(-1).masked_fill(best.isinf(), torch.inf)
-        return candidates.gather(1, distance.argmin(1, keepdim=True)).squeeze(1)
-
-
-def _smallest(score: Tensor) -> tuple[Tensor, Tensor]:
-    """The few smallest numbers of each row and where they are, `(B, n) -> (B, 4), (B, 4)`.
-
-    They lie in the groups with the smallest minima. Minima over strided groups cost a tenth of a `topk`.
-    """
-    groups = score.view(len(score), -1, N_GROUPS)  # (B, members, groups)
-    group = groups.amin(1).topk(N_CANDIDATES, largest=False).indices  # (B, 4)
-    members = groups.gather(2, group[:, None].expand(-1, groups.shape[1], -1))
-    best, place = members.flatten(1).topk(N_CANDIDATES, largest=False)
-    return best, place // N_CANDIDATES * N_GROUPS + group.gather(1, place % N_CANDIDATES)
+        square, place = (part.squeeze(2) for part in self.density.neighbors(rows))  # (B, K)
+        distance = square.sqrt()
+        nearest = distance.amin(1, keepdim=True)
+        norm = torch.linalg.vector_norm(rows - self.density.offset_, dim=1, keepdim=True)
+        tied = distance <= nearest + ROUNDING * torch.finfo(distance.dtype).eps * (norm + nearest)
+        count = self.count[self.first + place] * tied
+        total = torch.zeros_like(distance[:, :1]).expand(-1, len(self.classes))
+        return total.index_copy(1, self.density.present_, count.to(distance.dtype))
 
 
 def intrudes(
     x_mix: Inputs, target_i: Tensor, target_j: Tensor, reference_x: Inputs, reference_target: Tensor
 ) -> Tensor:
-    """Whether the nearest training sample of each mixed one is of neither mixed class (Definition 1).
+    """Whether the nearest training samples of each mixed one are all of neither mixed class (Definition 1).
+
+    Of several equally near samples, one of a mixed class will do: a mixed row that lies on a row of its own class
+    does not intrude, whichever twins that row has in other classes.
 
     Args:
         x_mix: Mixed inputs, shape `(B, *)`.
@@ -115,7 +107,7 @@ def intrudes(
     Reference:
         Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, Definition 1.
     """
-    return _is_neither(TrainingSamples(reference_x, reference_target).nearest_target(x_mix), target_i, target_j)
+    return TrainingSamples(reference_x, reference_target).intrusion(x_mix, target_i, target_j) == 1
 
 
 class ExcludeIntrusion(nn.Module):
@@ -170,7 +162,7 @@ class ExcludeIntrusion(nn.Module):
         return _choose(self._intrudes(mixed), _unmixed(x, target, mixed), mixed)
 
     def _intrudes(self, mixed: Mixed) -> Tensor:
-        return _is_neither(self.samples.nearest_target(mixed.x), mixed.target_i, mixed.target_j)
+        return self.samples.intrusion(mixed.x, mixed.target_i, mixed.target_j) == 1
 
 
 class IntrusionRates(NamedTuple):
@@ -196,7 +188,7 @@ def intrusion_rates(
     n_pairs: int = 10_000,
     generator: torch.Generator | None = None,
 ) -> IntrusionRates:
-    """How often mixup of these training samples would intrude, per pair of classes.
+    """How often mixup of these training samples would intrude, per pair of classes; equally near samples share.
 
     Args:
         x: Training inputs, shape `(N, *)`.
@@ -211,22 +203,28 @@ def intrusion_rates(
         True
     """
     generator = generator or torch.Generator().manual_seed(0)
-    samples = TrainingSamples(x, target)
-    rows, target, n_classes = flat_rows(x), samples.target, samples.n_classes
+    rows, target, count = _distinct(x, target)
+    rows, target = rows.repeat_interleave(count, 0), target.repeat_interleave(count)  # in an order of their own
+    samples = TrainingSamples(rows, target)
+    n_classes = len(samples.classes)
     i, j = torch.randint(len(rows), (2, n_pairs), generator=generator).to(rows.device)
     lam = draw_beta(torch.full((n_pairs,), float(alpha)), generator).to(rows)
-    blocks = zip(*(part.split(BATCH_ROWS) for part in (i, j, lam)), strict=True)
-    nearest = torch.cat([samples.nearest_target(interpolate(rows[a], rows[b], share)) for a, b, share in blocks])
-    intruding = _is_neither(nearest, target[i], target[j])
+    blocks = zip(*(part.split(BLOCK_ROWS) for part in (i, j, lam)), strict=True)
+    intruding = torch.cat(
+        [samples.intrusion(interpolate(rows[a], rows[b], c), target[a], target[b]) for a, b, c in blocks]
+    )
     pair = target[i] * n_classes + target[j]
     count = torch.bincount(pair, minlength=n_classes**2).view(n_classes, n_classes)
-    hits = torch.bincount(pair[intruding], minlength=n_classes**2).view(n_classes, n_classes)
+    hits = torch.bincount(pair, intruding, minlength=n_classes**2).view(n_classes, n_classes)
     count, hits = (table + table.T - table.diag().diag() for table in (count, hits))  # both orders of a pair
-    return IntrusionRates(intruding.to(lam).mean(), hits / count, count)
+    return IntrusionRates(intruding.mean(), (hits / count).to(lam), count)
 
 
-def _is_neither(nearest: Tensor, target_i: Tensor, target_j: Tensor) -> Tensor:
-    return (nearest != target_i) & (nearest != target_j)
+def _distinct(x: Inputs, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Distinct samples `(U, D)` with classes `(U,)`, sorted by class and value, and how often each occurs, `(U,)`."""
+    rows, target, _ = check_fit_inputs(flat_rows(x), target, None)
+    labelled, count = torch.cat([target[:, None].to(rows), rows], 1).unique(dim=0, return_counts=True)
+    return labelled[:, 1:], labelled[:, 0].long(), count
 
 
 def _unmixed(x: Inputs, target: Tensor, mixed: Mixed) -> Mixed:

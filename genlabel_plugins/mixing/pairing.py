@@ -8,6 +8,8 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from genlabel_plugins._state import floating
+
 PairingName = Literal["permutation", "flip", "nearest_other"]
 Pairing: TypeAlias = "PairingName | Callable[[Tensor, Tensor, torch.Generator | None], Tensor]"
 
@@ -125,5 +127,5 @@ def draw_device(device: torch.device, generator: torch.Generator | None) -> torc
 def flat_rows(x: Tensor | Mapping[str, Tensor]) -> Tensor:
     """Rows to measure distances between, `(B, *) -> (B, D)`, in float32 or better; a mapping is concatenated."""
     tensors = list(x.values()) if isinstance(x, Mapping) else [x]
-    rows = [tensor.detach().flatten(1).to(torch.promote_types(tensor.dtype, torch.float32)) for tensor in tensors]
+    rows = [floating(tensor.detach().flatten(1)) for tensor in tensors]
     return torch.cat(rows, 1) if len(rows) > 1 else rows[0]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -11,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genlabel_plugins.densities.density import Density
 from genlabel_plugins.labels import LogisticLabel, NearestLabel, linear_label
 from genlabel_plugins.mixing.mixers import Mixed, Mixer, make_mixer, one_hot
 from genlabel_plugins.relabeler import GenLabel, blend
+from genlabel_plugins.scoring import fit_copy
 from genlabel_plugins.selection._epochs import Draws, Epochs
 from genlabel_plugins.selection._table import Table
 from genlabel_plugins.selection.candidates import Candidate
@@ -138,28 +136,11 @@ def fit_relabelers(
     """Relabelers by backend, fitted to the rows of a table; an object is copied."""
     rows = slice(None) if table.density_rows is None else table.density_rows
     x, target = table.x[rows], table.target[rows]
-    relabelers = {}
-    for backend in dict.fromkeys(backends):
-        if backend is None:
-            continue
-        relabeler = GenLabel(copy.deepcopy(backend), priors=priors)
-        options: dict[str, Any] = {}
-        if isinstance(relabeler.density, Density):
-            options["generator"] = torch.Generator().manual_seed(seed)
-        if int(target.max()) + 1 != n_classes:  # any other object need not know of classes without rows
-            if not _takes(relabeler.density.fit, "n_classes"):
-                raise ValueError(
-                    f"a fold holds no row of the last of {n_classes} classes, which {backend!r} cannot know of: "
-                    "let its fit take n_classes, or use fewer folds than that class has rows"
-                )
-            options["n_classes"] = n_classes
-        relabelers[backend] = relabeler.fit(x, target, **options)
-    return relabelers
-
-
-def _takes(call: Callable[..., Any], name: str) -> bool:
-    parameters = inspect.signature(call).parameters
-    return name in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+    return {
+        backend: fit_copy(GenLabel(backend, priors=priors), x, target, n_classes, torch.Generator().manual_seed(seed))
+        for backend in dict.fromkeys(backends)
+        if backend is not None
+    }
 
 
 def _pad(rows: Tensor, width: int) -> Tensor:

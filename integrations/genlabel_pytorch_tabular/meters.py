@@ -51,8 +51,7 @@ class Meters:
     def intrusion(self, rows: Tensor, target_i: Tensor, target_j: Tensor) -> None:
         """Share of mixed rows that intrude (Definition 1)."""
         if self.samples is not None:
-            nearest = self.samples.nearest_target(rows)
-            self.once["intrusion"] = ((nearest != target_i) & (nearest != target_j)).float().mean()
+            self.once["intrusion"] = self.samples.intrusion(rows, target_i, target_j).mean()
 
     def drift(self) -> float:
         """Total variation between the class shares of the labels and of the mixed ones; of the worst target."""

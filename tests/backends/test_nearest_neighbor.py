@@ -75,6 +75,36 @@ def test_float32_labels_are_those_of_float64():
     assert (rounded.double() - exact).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("n_features", [4, 10])
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_a_column_on_far_apart_levels_hides_no_neighbor(n_features, noise):
+    generator = torch.Generator().manual_seed(0)
+    normal = lambda *shape: torch.randn(shape, generator=generator)  # noqa: E731
+    target = torch.arange(2000) % 3
+    x = normal(2000, n_features)
+    x[:, 1] = 3000 * torch.randint(2, (2000,), generator=generator) + noise * normal(2000)
+    query = x[:500] + 0.5 * normal(500, n_features)
+    query[:, 1] = x[:500, 1]
+    exact = GenLabel("nn").fit(x.double(), target).posterior(query.double())
+    found = GenLabel("nn").fit(x, target).posterior(query)
+    assert torch.equal(found.argmax(1), exact.argmax(1))
+    assert (found - exact).abs().max() < 1e-3
+
+
+def test_neighbors_are_those_of_scikit_learn_and_places_are_rows_of_the_class():
+    x, target = unequal_classes()
+    query = between(x)
+    square, place = make_backend("nn", n_neighbors=8).fit(x, target).neighbors(query)
+    for c in range(4):
+        rows = x[target == c]
+        known = min(8, len(rows))
+        distance, index = NearestNeighbors(n_neighbors=known).fit(rows).kneighbors(query)
+        nearest = square[:, c].sort(1)
+        torch.testing.assert_close(nearest.values[:, :known].sqrt(), torch.as_tensor(distance))
+        assert torch.equal(place[:, c].gather(1, nearest.indices)[:, :known], torch.as_tensor(index))
+        assert (nearest.values[:, known:] == torch.inf).all()
+
+
 def test_on_a_training_row_the_distance_has_a_floor():
     x, target = unequal_classes(n_features=2)
     floor = 1e-6 * (x - x.mean(0)).square().sum(1).mean().sqrt()

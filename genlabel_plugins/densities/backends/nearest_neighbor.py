@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from functools import reduce
 
 import torch
 from torch import Tensor
 
+from genlabel_plugins._state import full_precision
 from genlabel_plugins.densities.backends._tiles import CHUNK_ELEMENTS, MAX_BATCH, PIECE, tile, tiles_per_chunk
 from genlabel_plugins.densities.backends._whitening import with_ones
 from genlabel_plugins.densities.density import Density
+
+N_TRIED = 64  # training rows on which the rounding of the product is measured
+TOLERANCE = 1e-3  # of a squared distance
 
 
 class NearestNeighbor(Density):
@@ -18,7 +24,8 @@ class NearestNeighbor(Density):
     :math:`r_c(x)` is the Euclidean distance, in the units of the data, from x to its k-th nearest row of class c,
     and :math:`V_d = \pi^{d/2} / \Gamma(d/2 + 1)` the volume of the unit ball. This density does not integrate to
     one. Neighbours are found by a matrix product and measured by differences: a product alone is off by nats next
-    to a training row.
+    to a training row. Columns in which a class reaches so far that a product would miss neighbours, such as one on
+    far-apart levels, are left out of it and searched by differences, too; `fit` finds them by trial.
 
     Args:
         n_neighbors: k; a class with fewer rows uses all of them, and their number as its k.
@@ -40,7 +47,10 @@ class NearestNeighbor(Density):
 
     normalized = False  # the volume grows so slowly far away that the integral diverges
 
-    row_score_: Tensor  # (n_tiles, width, 1+D), [-|x_i|^2, 2 x_i]; -inf pads
+    row_score_: Tensor  # (n_tiles, width, 1+D-W), [-|r_i|^2 - 2 o_c r_i, 2 r_i] of rows o_c + r_i; -inf pads
+    wide_row_: Tensor  # (n_tiles, width, W), columns that a product would drown
+    column_: Tensor  # (D,), the others and then these
+    origin_: Tensor  # (K, D), o_c in the order of the columns, zero in wide ones
     first_tile_: Tensor  # (K,)
     tile_class_: Tensor  # (n_tiles,)
     used_: Tensor  # (K,), neighbours that a class has, at most k
@@ -55,38 +65,120 @@ class NearestNeighbor(Density):
             raise ValueError(f"min_distance must be positive, got {min_distance}")
         self.n_neighbors = n_neighbors
         self.min_distance = min_distance
-        self._declare("row_score_", "first_tile_", "tile_class_", "used_", "log_norm_", "least_square_")
+        self._declare("row_score_", "wide_row_", "column_", "origin_", "first_tile_", "tile_class_")
+        self._declare("used_", "log_norm_", "least_square_")
+
+    def neighbors(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distances to the k nearest rows of each class, and which of the rows of the class these are.
+
+        Args:
+            x: Inputs, shape `(B, *)`.
+
+        Returns:
+            Distances and indices among the rows of the class, both of shape `(B, K, k)` for K classes with rows; a
+            class with fewer than k has infinite distances beyond.
+        """
+        rows = self._rows(x)
+        with torch.no_grad(), full_precision(rows):
+            parts = [self._nearest(part) for part in rows.split(MAX_BATCH)]
+        square, place = (torch.cat(part) for part in zip(*parts, strict=True))
+        return square, place - (self.first_tile_ * self.row_score_.shape[1])[:, None]
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
         tiles = tile(target)
-        square = x.square().sum(1, keepdim=True)
-        padded = x.new_tensor([-torch.inf, *[0.0] * x.shape[1]]).expand(1, -1)
-        self.row_score_ = torch.cat([torch.cat([-square, 2 * x], 1), padded])[tiles.row]  # -1 picks the last
         tiles_per_class = tiles.target.bincount()
         self.first_tile_, self.tile_class_ = tiles_per_class.cumsum(0) - tiles_per_class, tiles.target
         count = target.bincount()
         self.used_ = count.clamp(max=self.n_neighbors)
         half = x.shape[1] / 2
         log_ball = half * math.log(math.pi) - math.lgamma(half + 1)
-        self.log_norm_ = self.used_.to(square).log() - count.to(square).log() - log_ball
-        spread = square.mean()
+        self.log_norm_ = self.used_.to(x).log() - count.to(x).log() - log_ball
+        spread = x.square().sum(1).mean()
         self.least_square_ = self.min_distance**2 * torch.where(spread > 0, spread, 1.0)
+        mean = x.new_zeros(len(count), x.shape[1]).index_add_(0, target, x) / count[:, None]
+        self._store(x, mean, target, tiles.row, n_wide=0)
+        tried = x[torch.randperm(len(x), generator=generator)[:N_TRIED].to(x.device)]
+        self.column_ = self.row_score_[..., 1:].abs().amax((0, 1)).argsort()
+        if n_wide := self._count_wide(tried):
+            self._store(x, mean, target, tiles.row, n_wide)
+
+    def _store(self, x: Tensor, mean: Tensor, target: Tensor, place: Tensor, n_wide: int) -> None:
+        """Lay out rows for the product, all but the `n_wide` columns that reach farthest from the means."""
+        narrow = x.shape[1] - n_wide
+        self.wide_row_ = x.new_empty(0, 0, n_wide)
+        x, self.origin_ = self._ordered(x), self._ordered(mean).clone()
+        self.origin_[:, narrow:] = 0
+        origin = self.origin_[target]
+        row, wide = (x - origin).tensor_split([narrow], 1)
+        bias = -(row * (x + origin)[:, :narrow]).sum(1, keepdim=True)
+        padded = x.new_tensor([-torch.inf, *[0.0] * narrow]).expand(1, -1)
+        self.row_score_ = torch.cat([torch.cat([bias, 2 * row], 1), padded])[place]  # -1 picks the last
+        self.wide_row_ = torch.cat([wide, wide.new_zeros(1, n_wide)])[place]
+
+    def _count_wide(self, x: Tensor) -> int:
+        """Columns to leave out of the product for its rounding to matter little beside distances, `(B, D) -> ()`."""
+        square, place = (part[..., 0] for part in self._nearest(x))  # (B, K)
+        row = self.row_score_.flatten(0, 1)[place][..., 1:].mul(0.5)[..., self.column_]  # (B, K, D)
+        x, origin = x[:, None, self.column_], self.origin_[:, self.column_]
+        typical = square[square > 0]
+        if not len(typical):
+            return 0
+        allowed = TOLERANCE * square.maximum(typical.median())
+        for n_wide in (0, *(1 << i for i in range(x.shape[-1].bit_length()))):
+            a, b, o = (part[..., : x.shape[-1] - n_wide] for part in (x, row, origin))
+            product = (a - o).square().sum(-1) - (2 * a * b).sum(-1) + (b * (b + 2 * o)).sum(-1)
+            if bool(((product - (a - o - b).square().sum(-1)).abs() <= allowed).all()):
+                return n_wide
+        return len(self.column_)
 
     def _log_prob(self, x: Tensor) -> Tensor:
         if len(x) > MAX_BATCH:
             return torch.cat([self._log_prob(rows) for rows in x.split(MAX_BATCH)])
-        neighbor = self._neighbors(x)  # (B, K, k)
-        rows_at_once = max(1, CHUNK_ELEMENTS // (neighbor[0].numel() * x.shape[1]))
-        parts = zip(x.split(rows_at_once), neighbor.split(rows_at_once), strict=True)
-        square = torch.cat([self._square(*part) for part in parts])
+        square = self._nearest(x)[0].masked_fill(self._beyond, 0.0).amax(-1)  # of the furthest neighbour, (B, K)
         return torch.add(self.log_norm_, square.maximum(self.least_square_).log(), alpha=-x.shape[1] / 2)
 
-    def _neighbors(self, x: Tensor) -> Tensor:
+    def _nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Squared distances to the k nearest rows of each class, and their places, `(B, D) -> (B, K, k)`."""
+        x = self._ordered(x)
+        place = self._places(x)
+        rows_at_once = max(1, CHUNK_ELEMENTS // (place[0].numel() * x.shape[1]))
+        parts = zip(x.split(rows_at_once), place.split(rows_at_once), strict=True)
+        square = torch.cat([self._square(*part) for part in parts])
+        return square.masked_fill(self._beyond, torch.inf), place
+
+    @property
+    def _beyond(self) -> Tensor:
+        """Neighbours that a class does not have, shape `(K, k)`."""
+        return torch.arange(self.n_neighbors, device=self.used_.device) >= self.used_[:, None]
+
+    def _ordered(self, x: Tensor) -> Tensor:
+        return x[:, self.column_] if self.wide_row_.shape[2] else x
+
+    def _square(self, x: Tensor, place: Tensor) -> Tensor:
+        """Squared distances from rows to those in the places, `(B, D), (B, K, k) -> (B, K, k)`."""
+        row = self.row_score_.flatten(0, 1)[place][..., 1:].mul(0.5)
+        if self.wide_row_.shape[2]:
+            row = torch.cat([row, self.wide_row_.flatten(0, 1)[place]], -1)  # (B, K, k, D)
+        return ((x[:, None] - self.origin_)[:, :, None] - row).square().sum(-1)
+
+    def _scores(self, x: Tensor) -> Iterator[Tensor]:
+        """Minus squared distances, but for a term of row and class, some tiles at a time, `(B, D) -> (B, places)`."""
+        n_wide = self.wide_row_.shape[2]
+        query, wide = with_ones(x[:, : x.shape[1] - n_wide]), x[:, x.shape[1] - n_wide :, None]
+        at_once = tiles_per_chunk(len(x), self.row_score_.shape[1])
+        for rows, wide_rows in zip(self.row_score_.split(at_once), self.wide_row_.split(at_once), strict=True):
+            across = rows.flatten(0, 1).T
+            if not n_wide:
+                yield torch.mm(query, across)
+                continue
+            differences = (wide[:, i] - wide_rows[..., i].flatten() for i in range(n_wide))
+            square = reduce(torch.Tensor.add_, (difference.square_() for difference in differences))
+            yield square.addmm_(query, across, beta=-1)
+
+    def _places(self, x: Tensor) -> Tensor:
         """Places of the k nearest rows of each class in the flattened tiles, `(B, D) -> (B, K, k)`."""
         n_tiles, width, _ = self.row_score_.shape
-        query = with_ones(x)
-        chunks = self.row_score_.split(tiles_per_chunk(len(x), width))
-        best = [_best(query @ chunk.flatten(0, 1).T, width, self.n_neighbors) for chunk in chunks]
+        best = [_best(score, width, self.n_neighbors) for score in self._scores(x)]
         score, place = (torch.cat(parts, 1) for parts in zip(*best, strict=True))  # (B, n_tiles, kept) twice
         kept = score.shape[2]
         place = place + width * torch.arange(n_tiles, device=x.device)[:, None]
@@ -96,13 +188,6 @@ class NearestNeighbor(Density):
         rank = self.first_tile_[:, None] * kept + torch.arange(self.n_neighbors, device=x.device)
         rank = rank.clamp(max=n_tiles * kept - 1)
         return place.flatten(1).gather(1, order[:, rank.flatten()]).view(len(x), *rank.shape)
-
-    def _square(self, x: Tensor, neighbor: Tensor) -> Tensor:
-        """Squared distance to the furthest of the neighbours that a class has, `(B, D), (B, K, k) -> (B, K)`."""
-        row = 0.5 * self.row_score_.flatten(0, 1)[neighbor][..., 1:]  # (B, K, k, D)
-        square = (x[:, None, None] - row).square().sum(-1)
-        beyond = torch.arange(self.n_neighbors, device=x.device) >= self.used_[:, None]
-        return square.masked_fill(beyond, 0.0).amax(-1)
 
 
 def _best(score: Tensor, width: int, k: int) -> tuple[Tensor, Tensor]:

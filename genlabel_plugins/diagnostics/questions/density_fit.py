@@ -16,7 +16,7 @@ from torch import Tensor
 from genlabel_plugins.densities.registry import make_backend
 from genlabel_plugins.diagnostics.reading.labeled_table import MIN_ROWS_PER_CLASS, LabelledTable
 from genlabel_plugins.relabeler import GenLabel
-from genlabel_plugins.scoring import HOTTEST, best_temperature, held_out
+from genlabel_plugins.scoring import HOTTEST, best_temperature, held_out, hits
 
 TRUSTED_ACCURACY = 0.95  # the paper's rule of thumb
 MIN_HELD_OUT = 20  # rows from which on the rule of thumb is applied
@@ -155,8 +155,8 @@ def score(name: str, scored: list[tuple[Tensor, Tensor]], seconds: float = 0.0) 
     score = torch.cat([score for score, _ in scored]).double()
     silent = ~torch.isfinite(score).any(1, keepdim=True)
     posterior = torch.where(silent, 1 / score.shape[1], score.nan_to_num(nan=-torch.inf).softmax(1))
-    confidence, chosen = posterior.max(1)
-    hit = (chosen == target).double() * ~silent.squeeze(1)
+    confidence = posterior.amax(1)
+    hit = hits(score, target).double()
     bins = confidence_bins(confidence, hit)
     adjusted = (float(hit.sum()) + 2) / (len(hit) + 4)  # Agresti and Coull; else no error where every row is right
     return BackendFit(
