@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import math
 from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from genlabel_plugins._files import write_whole
 from genlabel_plugins.densities.density import Density
 from genlabel_plugins.densities.registry import backend_name, make_backend
 from genlabel_plugins.relabeler import GenLabel
@@ -25,10 +28,12 @@ _KEY = "genlabel_plugins"  # of the one metadata entry of a file
 def save(model: Density | GenLabel, path: str | PathLike[str]) -> None:
     """Write a fitted density, or a relabeler with its fitted density, to one safetensors file.
 
-    The metadata hold format version, backend name, constructor arguments and a hash of all of it and the tensors.
+    The metadata hold format version, backend name, constructor arguments and a hash of all of it and the tensors. The
+    file is whole at any moment: until the new one stands on the disk, the old one does.
 
     Raises:
         ModuleNotFoundError: Without safetensors.
+        OSError: If the file cannot be written.
         ValueError: If the backend is not registered under its class, or an argument is no JSON value.
         NotFittedError: Before `fit`.
     """
@@ -50,7 +55,7 @@ def save(model: Density | GenLabel, path: str | PathLike[str]) -> None:
         for name, tensor in density.state_dict().items()
     }
     header["sha256"] = _digest(header, tensors)
-    safetensors.torch.save_file(tensors, path, {_KEY: json.dumps(header)})
+    write_whole(path, safetensors.torch.save(tensors, {_KEY: json.dumps(header)}))
 
 
 def load(path: str | PathLike[str], kind: type[Model] = nn.Module) -> Model:  # type: ignore[assignment]
@@ -62,7 +67,9 @@ def load(path: str | PathLike[str], kind: type[Model] = nn.Module) -> Model:  # 
 
     Raises:
         ModuleNotFoundError: Without safetensors.
-        ValueError: If the file is truncated, foreign, altered, of another version or holds something else.
+        OSError: If there is no such file, it is a folder, or it may not be read: `FileNotFoundError` and its kin.
+        ValueError: Whatever else is wrong: truncated, foreign, altered, of another version, of another kind, or with
+            arguments that ask for more memory than its tensors fill.
     """
     path = Path(path)
     header, tensors = _read(path)
@@ -80,14 +87,16 @@ def load(path: str | PathLike[str], kind: type[Model] = nn.Module) -> Model:  # 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Header and tensors of a file, once version and hash are found right."""
     safetensors = _safetensors()
-    if not path.is_file():
-        raise FileNotFoundError(f"no such file: {path}")
+    if path.is_dir():
+        raise IsADirectoryError(f"{path} is a folder: name a file in it")
+    content = path.read_bytes()  # once, since another may take its place at any moment
     try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            header = json.loads((file.metadata() or {}).get(_KEY, "null"))
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  # no mapping
-    except (safetensors.SafetensorError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is no file of genlabel_plugins, or a damaged one: {error}") from error
+        tensors = safetensors.torch.load(content)
+        metadata = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")]).get("__metadata__") or {}
+        header = json.loads(metadata.get(_KEY, "null"))
+    except (safetensors.SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        why = _first_line(error)
+        raise ValueError(f"{path} is no file of genlabel_plugins, or a damaged one: {why}") from error
     if not isinstance(header, dict) or "version" not in header:
         raise ValueError(f"{path} is no file of genlabel_plugins: its metadata lack the entry {_KEY!r}")
     if header["version"] != FORMAT_VERSION:
@@ -103,13 +112,33 @@ def _rebuild(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> 
     if not isinstance(name, str):
         raise ValueError(f"{path} must name a backend, got {name!r}")
     try:
-        density: Density = make_backend(name, **header["arguments"])
-        density.load_state_dict(tensors)
-        density.requires_grad_(False)
-        density.log_prob(density.offset_[None])  # tensors that do not go together fail here, not in training
+        with _Allowance(tensors):
+            density: Density = make_backend(name, **header["arguments"])
+            density.load_state_dict(tensors)
+            density.requires_grad_(False)
+            density.log_prob(density.offset_[None])  # tensors that do not go together fail here, not in training
     except Exception as error:
         raise ValueError(f"{path} holds no density that backend {name!r} can restore: {_first_line(error)}") from error
     return density
+
+
+class _Allowance(TorchDispatchMode):
+    """Holds the code within to what a file of these tensors may ask for; arguments may describe any network."""
+
+    def __init__(self, tensors: dict[str, Tensor]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._numbers = 2**20 + 16 * sum(tensor.numel() for tensor in tensors.values())  # in one tensor
+        self._tensors_left = 10_000 + 100 * len(tensors)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            if argument.name == "size":
+                self._tensors_left -= 1
+                if math.prod(value) > self._numbers:
+                    raise ValueError(f"its arguments ask for a tensor of shape {tuple(value)}, which its tensors belie")
+        if self._tensors_left < 0:
+            raise ValueError("its arguments ask for a network of many more tensors than it holds")
+        return func(*args, **(kwargs or {}))
 
 
 def _arguments(module: nn.Module, **replaced: Any) -> dict[str, Any]:

@@ -1,12 +1,20 @@
 """Save and load without pickle: what comes back, and what is refused."""
 
 import json
+import os
 import pickle
+import resource
+import signal
+import stat
+import subprocess
+import sys
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.exceptions import NotFittedError
@@ -201,3 +209,120 @@ def test_malicious_tensors_are_refused_in_one_sentence(edit, saved):
 def test_a_missing_file_is_a_missing_file(tmp_path):
     with pytest.raises(FileNotFoundError):
         load(tmp_path / "nowhere", GenLabel)
+
+
+def test_a_folder_is_called_one(tmp_path):
+    with pytest.raises(IsADirectoryError, match="is a folder: name a file in it"):
+        load(tmp_path)
+    with pytest.raises(FileNotFoundError, match="nowhere' to write 'file' to"):
+        save(make_backend("gm").fit(*blobs()), tmp_path / "nowhere" / "file")
+
+
+OVERSIZED = {
+    "a wide network": ("vae", {"hidden_features": 200_000}),
+    "a square network": ("gan", {"hidden_features": [200_000, 200_000]}),
+    "a long code": ("gan", {"latent_dim": 10**9}),
+    "a deep flow": ("flow", {"n_layers": 10**9}),
+    "a wide flow": ("flow", {"hidden_features": 200_000}),
+}
+
+
+@pytest.mark.parametrize(("name", "arguments"), OVERSIZED.values(), ids=OVERSIZED)
+def test_arguments_that_describe_another_size_are_refused_before_memory_is_taken(name, arguments, tmp_path):
+    save(make_backend(name, **CHEAP[name]).fit(*blobs()), tmp_path / "file")
+    _rewrite(tmp_path / "file", lambda header: header["arguments"].update(arguments), digest=True)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(ValueError, match="its arguments ask for a") as error:
+        load(tmp_path / "file")
+    assert "\n" not in str(error.value)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # kB; the first asked for gigabytes
+
+
+def test_a_new_file_has_the_mode_of_the_umask_and_an_old_one_keeps_its_own(tmp_path):
+    density = make_backend("gm").fit(*blobs())
+    earlier = os.umask(0o027)
+    try:
+        save(density, tmp_path / "new")
+        (tmp_path / "private").touch(0o600)
+        save(density, tmp_path / "private")
+    finally:
+        os.umask(earlier)
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o640
+    assert stat.S_IMODE((tmp_path / "private").stat().st_mode) == 0o600
+
+
+def test_a_link_is_followed_and_stays(tmp_path):
+    (tmp_path / "folder").mkdir()
+    link = tmp_path / "link"
+    link.symlink_to("folder/target")
+    for _ in range(2):  # to a file that is yet to be made, and to one that is there
+        save(make_backend("gm").fit(*blobs()), link)
+        assert link.is_symlink()
+        assert isinstance(load(tmp_path / "folder" / "target"), Density)
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == ["target"]
+
+
+WRITER = """
+import resource, sys, torch
+from genlabel_plugins import make_backend, save
+torch.set_num_threads(1)
+x = torch.randn(400, 40, generator=torch.Generator().manual_seed(0))
+target = torch.arange(400) % 2
+models = [make_backend("kde").fit(rows, target) for rows in (x, x[:200].repeat(2, 1) + 1)]
+"""
+FILLS_THE_DISK = (
+    WRITER
+    + """
+save(models[0], sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))  # as a full disk: the system takes no more bytes
+try:
+    save(models[1], sys.argv[1])
+except OSError as error:
+    print(type(error).__name__)
+"""
+)
+WRITES_ON = (
+    WRITER
+    + """
+for i in range(10**6):
+    save(models[i % 2], sys.argv[1])
+    if i == 1:
+        print("ready", flush=True)
+"""
+)
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
+    command = [sys.executable, "-c", FILLS_THE_DISK, tmp_path / "file"]
+    run = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert run.stdout.split() == ["OSError"], run.stderr
+    assert (tmp_path / "file").stat().st_size > 20_000
+    assert isinstance(load(tmp_path / "file"), Density)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_reader_beside_a_writer_sees_whole_files_and_so_does_one_after_a_kill(tmp_path):
+    writer = subprocess.Popen([sys.executable, "-c", WRITES_ON, tmp_path / "file"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert writer.stdout.readline() == "ready\n"
+        offsets = {float(load(tmp_path / "file").offset_.mean()) for _ in range(150)}
+    finally:
+        writer.send_signal(signal.SIGKILL)
+        writer.communicate()
+    assert len(offsets) == 2, "both models must have been read"
+    assert float(load(tmp_path / "file").offset_.mean()) in offsets
+
+
+@given(place=st.integers(0, 10**6), byte=st.integers(0, 255), cut=st.booleans())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_file_with_a_byte_changed_or_its_tail_cut_is_refused_in_one_sentence(place, byte, cut, saved):
+    content = bytearray(saved.read_bytes())
+    place %= len(content)
+    if not cut and (content[place] == byte or bytes([content[place], byte]).isspace()):  # JSON's spaces are alike
+        return
+    content[place : None if cut else place + 1] = b"" if cut else bytes([byte])
+    spoilt = saved.with_name("spoilt")
+    spoilt.write_bytes(content)
+    with pytest.raises(ValueError, match="spoilt") as error:
+        load(spoilt)
+    assert "\n" not in str(error.value)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from genlabel_plugins._files import write_whole
 from genlabel_plugins._version import __version__
 from genlabel_plugins.diagnostics.questions.diagnosis import Diagnosis
 from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable
@@ -54,7 +53,7 @@ class Report:
         Raises:
             OSError: If the file cannot be written.
         """
-        write_whole(Path(path), self.render(diagnosis))
+        write_whole(path, self.render(diagnosis).encode())
 
     def render(self, diagnosis: Diagnosis) -> str:
         """The page as text.
@@ -128,25 +127,6 @@ class Report:
             drawn = make(data)
             self._drawn[name] = (data, drawn)
         return drawn
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file beside its place and move it there, so that no half-written one is ever seen.
-
-    Raises:
-        OSError: If the folder cannot be written to.
-    """
-    handle, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", text=True)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(draft, 0o666 & ~mask)  # that of any new file, not a temporary one's
-        os.replace(draft, path)
-    except BaseException:
-        Path(draft).unlink(missing_ok=True)
-        raise
 
 
 def _key(table: LabelledTable) -> list[dict[str, str]]:
