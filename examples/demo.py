@@ -90,8 +90,8 @@ def picture(run: dict[str, Any], path: Path) -> None:
     for column, i in enumerate(most_moved.tolist()):
         axes[0, column].imshow(mixed[i, 0], cmap="gray_r")
         axes[0, column].axis("off")
-        for row, (name, y, colour) in enumerate((("linear", y_mix, "tab:gray"), ("GenLabel", y_gen, "tab:blue")), 1):
-            axes[row, column].bar(range(10), y[i], color=colour)
+        for row, (name, y, color) in enumerate((("linear", y_mix, "tab:gray"), ("GenLabel", y_gen, "tab:blue")), 1):
+            axes[row, column].bar(range(10), y[i], color=color)
             axes[row, column].set(ylim=(0, 1), yticks=(0, 1), xticks=range(10))
             axes[row, column].tick_params(labelsize=6, length=2)
             if column == 0:

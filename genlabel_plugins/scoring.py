@@ -26,7 +26,7 @@ def classifier_accuracy(
 ) -> float:
     """Accuracy of the generative classifier, the arg max of the posterior: how far to trust the densities.
 
-    Held out by default, since a density that remembers its rows (a nearest neighbour) classifies them without
+    Held out by default, since a density that remembers its rows (a nearest neighbor) classifies them without
     fail. The paper finds that GenLabel helps from about 0.95 on.
 
     Args:
@@ -120,7 +120,7 @@ def fit_copy(model: Any, x: Tensor, target: Tensor, n_classes: int, generator: t
 
 
 def best_temperature(scored: Iterator[tuple[Tensor, Tensor]]) -> float:
-    r"""Temperature T that minimises the log-loss of :math:`\operatorname{softmax}(s / T)`.
+    r"""Temperature T that minimizes the log-loss of :math:`\operatorname{softmax}(s / T)`.
 
     The loss is convex in 1/T, so bisection on the sign of its derivative finds the minimum. Rows on which the true
     class has no density tell nothing about T and are left out.

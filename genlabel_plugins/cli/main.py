@@ -14,7 +14,7 @@ def main() -> None:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # of letters that the terminal has no code for
     try:
-        from genlabel_plugins.cli.app import app  # noqa: PLC0415
+        from genlabel_plugins.cli._app import app  # noqa: PLC0415
 
         app()
     except ModuleNotFoundError as error:

@@ -3,9 +3,9 @@
 from genlabel_plugins.diagnostics.questions.comparison import Comparison, Estimate, Setting
 from genlabel_plugins.diagnostics.questions.density_fit import BackendFit, fit_backend
 from genlabel_plugins.diagnostics.questions.diagnosis import Diagnosis, diagnose
-from genlabel_plugins.diagnostics.questions.projection import Plane, make_plane
+from genlabel_plugins.diagnostics.questions.projection import Projection, make_projection
 from genlabel_plugins.diagnostics.questions.recommendation import Recommendation, recommend
-from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable, TableError
+from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable, TableError
 from genlabel_plugins.diagnostics.reading.preparation import load_table, prepare_table
 from genlabel_plugins.diagnostics.report.as_json import to_json
 from genlabel_plugins.diagnostics.report.html import Report
@@ -15,8 +15,8 @@ __all__ = [
     "Comparison",
     "Diagnosis",
     "Estimate",
-    "LabelledTable",
-    "Plane",
+    "LabeledTable",
+    "Projection",
     "Recommendation",
     "Report",
     "Setting",
@@ -24,7 +24,7 @@ __all__ = [
     "diagnose",
     "fit_backend",
     "load_table",
-    "make_plane",
+    "make_projection",
     "prepare_table",
     "recommend",
     "to_json",

@@ -116,7 +116,7 @@ def check_autocast(make: Make) -> None:
 
 
 def check_compiles(make: Make) -> None:
-    """`torch.compile` captures relabelling in one graph."""
+    """`torch.compile` captures relabeling in one graph."""
     skip_unless(make, "compilable")
     x, target = blobs()
     genlabel = GenLabel(make(), gamma=0.5).fit(x, target)

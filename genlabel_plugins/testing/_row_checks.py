@@ -138,7 +138,7 @@ def check_row_order(make: Make) -> None:
 
 
 def check_integrates_to_one(make: Make) -> None:
-    """A density that claims to be normalised integrates to one, in one and two dimensions."""
+    """A density that claims to be normalized integrates to one, in one and two dimensions."""
     skip_unless(make, "normalized")
     for n_features, n_points in ((1, 4001), (2, 401)):
         x, target = blobs(n_features=n_features)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from genlabel_plugins.cli.app import app
+from genlabel_plugins.cli._app import app
 from genlabel_plugins.diagnostics import TableError, diagnose, load_table, prepare_table
 
 RUNNER = CliRunner()
@@ -293,5 +293,5 @@ def test_ten_thousand_columns_become_components(tmp_path):
     path.write_text("\n".join([header, *(",".join(map(str, [*row, i % 2])) for i, row in enumerate(x.tolist()))]))
     table, notes = said(path)
     assert table.x.shape == (120, 50)
-    assert "The 10,000 columns were standardised and replaced by their first 50 principal components" in notes
+    assert "The 10,000 columns were standardized and replaced by their first 50 principal components" in notes
     assert "(over all rows, those held out included)" in notes

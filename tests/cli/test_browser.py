@@ -114,7 +114,7 @@ def test_text_can_be_read_by_day_and_night(page_of):
         ink, paper = (page.evaluate(f"getComputedStyle(document.body).{name}") for name in ("color", "backgroundColor"))
         drawn = page.evaluate("getComputedStyle(document.querySelector('figure svg')).color")
         assert drawn == ink
-        brightness[scheme] = [sum(map(int, colour[4:-1].split(","))) / 765 for colour in (ink, paper)]
+        brightness[scheme] = [sum(map(int, color[4:-1].split(","))) / 765 for color in (ink, paper)]
         page.close()
     assert brightness["light"][1] - brightness["light"][0] > 0.7
     assert brightness["dark"][0] - brightness["dark"][1] > 0.7

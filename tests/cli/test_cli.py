@@ -18,9 +18,9 @@ from typer.testing import CliRunner
 
 import genlabel_plugins
 from genlabel_plugins import list_backends, register_backend, unregister_backend
-from genlabel_plugins.cli.app import app
+from genlabel_plugins.cli._app import app
+from genlabel_plugins.cli._progress import Watch
 from genlabel_plugins.cli.main import main
-from genlabel_plugins.cli.progress import Watch
 from genlabel_plugins.diagnostics import Report, diagnose, load_table, prepare_table, to_json
 from genlabel_plugins.diagnostics.questions.diagnosis import plan
 
@@ -74,7 +74,7 @@ def test_a_run_prints_every_part_and_writes_the_report(printed):
         assert part in done.stdout, part
     assert f"Report: {out}" in done.stdout
     page = out.read_text(encoding="utf-8")
-    for part in ("verdict", "classes", "intrusion", "comparison", "fits", "plane", "snippets", "treatments"):
+    for part in ("verdict", "classes", "intrusion", "comparison", "fits", "projection", "snippets", "treatments"):
         assert f'id="{part}"' in page, part
     assert page.count("<svg") == 3 + 1 + 3
     assert "Not in this report" not in page
@@ -165,9 +165,9 @@ def test_the_library_alone_needs_no_extra():
     hidden = ("typer", "rich", "pandas", "matplotlib", "jinja2", "pyarrow")
     code = (
         f"import sys\nfor name in {hidden}: sys.modules[name] = None\n"
-        "import torch, genlabel_plugins\nfrom genlabel_plugins.diagnostics import LabelledTable, diagnose, to_json\n"
+        "import torch, genlabel_plugins\nfrom genlabel_plugins.diagnostics import LabeledTable, diagnose, to_json\n"
         "x, target = torch.randn(40, 3), torch.arange(40) % 2\n"
-        "print(diagnose(LabelledTable(x, target), backends=['gm'], time_limit=0).recommendation is not None)"
+        "print(diagnose(LabeledTable(x, target), backends=['gm'], time_limit=0).recommendation is not None)"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, env=environment)
@@ -229,4 +229,4 @@ def test_a_run_that_is_stopped_leaves_a_readable_report(tmp_path, wine, kind):
 
 def test_the_template_is_in_the_wheel():
     folder = Path(genlabel_plugins.__file__).parent
-    assert (folder / "diagnostics" / "report.html.jinja").exists()
+    assert (folder / "diagnostics" / "report" / "report.html.jinja").exists()

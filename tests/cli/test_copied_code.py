@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from genlabel_plugins.diagnostics import Recommendation, Setting, load_table, prepare_table
-from genlabel_plugins.diagnostics.report.snippets import snippets
+from genlabel_plugins.diagnostics.report._snippets import snippets
 
 ONE_VALUE, ONE_FLAG = (np.where(np.arange(150) % 5 < 3, value, none) for value, none in [("yes", ""), (True, None)])
 

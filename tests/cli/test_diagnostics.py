@@ -7,17 +7,17 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import log_loss
 from sklearn.model_selection import StratifiedKFold
 
-from genlabel_plugins import GenLabel, blend, intrusion_rates, register_backend, unregister_backend
-from genlabel_plugins.diagnostics import Diagnosis, LabelledTable, TableError, diagnose, fit_backend, make_plane
+from genlabel_plugins import GenLabel, intrusion_rates, register_backend, unregister_backend
+from genlabel_plugins.diagnostics import Diagnosis, LabeledTable, TableError, diagnose, fit_backend, make_projection
 from genlabel_plugins.diagnostics.questions.density_fit import score
 from genlabel_plugins.diagnostics.reading.labeled_table import draw_rows
-from genlabel_plugins.diagnostics.report.colors import PALETTE, class_colours
-from genlabel_plugins.diagnostics.report.intrusion_pairs import intrusion_sentence
+from genlabel_plugins.diagnostics.report._colors import PALETTE, blend_colors, class_colors
+from genlabel_plugins.diagnostics.report._intrusion_pairs import intrusion_sentence
 
 
 def blobs(n=90, n_columns=4, n_classes=3, spread=1.5):
     x, target = make_blobs(n, n_columns, centers=n_classes, cluster_std=spread, random_state=0)
-    return LabelledTable(torch.from_numpy(x) * 10 + 1000, torch.from_numpy(target))
+    return LabeledTable(torch.from_numpy(x) * 10 + 1000, torch.from_numpy(target))
 
 
 def test_held_out_quality_is_that_of_slow_loops():
@@ -52,9 +52,9 @@ def test_rows_on_which_the_densities_say_nothing_are_missed():
     assert (found.accuracy, found.log_loss) == (0.0, pytest.approx(np.log(2)))
 
 
-def test_standardised_columns_are_exact_far_from_zero_and_constants_are_zero():
+def test_standardized_columns_are_exact_far_from_zero_and_constants_are_zero():
     x = torch.stack([torch.arange(20.0).double() + 1e9, torch.full((20,), 0.1).double()], 1)
-    found = LabelledTable(x, torch.arange(20) % 2).standardized()
+    found = LabeledTable(x, torch.arange(20) % 2).standardized()
     assert torch.allclose(found[:, 0], (torch.arange(20.0) - 9.5) / torch.arange(20.0).std(correction=0))
     assert not found[:, 1].any()
 
@@ -78,30 +78,30 @@ def test_a_sample_keeps_shares_and_small_classes():
 )
 def test_a_table_that_cannot_be_diagnosed_is_refused(x, target, said):
     with pytest.raises(TableError, match=said):
-        LabelledTable(x, target)
+        LabeledTable(x, target)
 
 
 @pytest.mark.parametrize(("n_columns", "n_classes"), [(1, 2), (2, 3), (3, 2), (30, 3), (8, 4)])
 def test_a_plane_shows_any_table(n_columns, n_classes):
     table = blobs(n_columns=n_columns, n_classes=n_classes)
-    plane = make_plane(table, "gm")
-    assert plane.points.shape == plane.mixed.shape == (90, 2)
-    assert len(plane.areas) == (4 if n_columns == 2 else 0)
-    left, right, lower, upper = plane.extent
-    low, high = plane.points.new_tensor([left, lower]), plane.points.new_tensor([right, upper])
-    assert bool(((plane.points >= low) & (plane.points <= high)).all())
+    projection = make_projection(table, "gm")
+    assert projection.points.shape == projection.mixed.shape == (90, 2)
+    assert len(projection.regions) == (4 if n_columns == 2 else 0)
+    left, right, lower, upper = projection.extent
+    low, high = projection.points.new_tensor([left, lower]), projection.points.new_tensor([right, upper])
+    assert bool(((projection.points >= low) & (projection.points <= high)).all())
     if n_columns == 2:  # in the units of the columns, and each area close to its classes
-        assert plane.points.mean() > 500
-        for area in plane.areas:
-            assert torch.allclose(area.posterior.sum(-1), torch.ones(80, 80), atol=1e-4)
+        assert projection.points.mean() > 500
+        for region in projection.regions:
+            assert torch.allclose(region.posterior.sum(-1), torch.ones(80, 80), atol=1e-4)
 
 
-def test_ten_classes_have_colours_of_their_own():
+def test_ten_classes_have_colors_of_their_own():
     table = blobs(n=240, n_classes=12)
-    colours = class_colours(table)
-    assert len(set(colours)) == 11
-    assert colours[:10] == list(PALETTE)
-    assert blend(torch.eye(12), colours).shape == (12, 3)
+    colors = class_colors(table)
+    assert len(set(colors)) == 11
+    assert colors[:10] == list(PALETTE)
+    assert blend_colors(torch.eye(12), colors).shape == (12, 3)
 
 
 def test_what_is_known_grows_step_by_step():
@@ -170,5 +170,5 @@ def test_a_diagnosis_can_be_repeated():
     first, second = (diagnose(blobs(), backends=["gm"], time_limit=0) for _ in range(2))
     assert isinstance(first, Diagnosis)
     assert torch.equal(first.comparison.accuracy, second.comparison.accuracy)
-    assert torch.equal(first.plane.mixed, second.plane.mixed)
+    assert torch.equal(first.projection.mixed, second.projection.mixed)
     assert torch.equal(first.intrusion.rate.nan_to_num(), second.intrusion.rate.nan_to_num())

@@ -7,11 +7,11 @@ import pytest
 import torch
 from scipy.stats import t as student
 
-from genlabel_plugins.diagnostics import BackendFit, Comparison, LabelledTable, Setting, recommend
+from genlabel_plugins.diagnostics import BackendFit, Comparison, LabeledTable, Setting, recommend
 from genlabel_plugins.diagnostics.questions.comparison import scheme_is
 from genlabel_plugins.diagnostics.questions.density_fit import score
 
-TABLE = LabelledTable(torch.arange(90.0)[:, None], torch.arange(90) % 3)
+TABLE = LabeledTable(torch.arange(90.0)[:, None], torch.arange(90) % 3)
 NO_MIXING, MIXUP = Setting("vanilla", None, None, False), Setting("mixup", None, None, True)
 GENLABEL = [Setting("genlabel", "gm", gamma, True) for gamma in (0.4, 0.8)]
 SETTINGS = (NO_MIXING, NO_MIXING, MIXUP, *GENLABEL)

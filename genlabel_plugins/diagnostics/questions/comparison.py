@@ -1,4 +1,4 @@
-"""Cross-validated accuracy of no mixing, mixup and GenLabel, and which differences are real."""
+"""Compares no mixing, mixup and GenLabel by cross-validation, and tells real differences from chance."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SCHEME_NAMES: dict[str, str] = {"vanilla": "no mixing", "mixup": "mixup", "genla
 
 
 class Setting(NamedTuple):
-    """What a training does, apart from its learning rate.
+    """How a classifier is trained, apart from the learning rate.
 
     Attributes:
         scheme: `"vanilla"` (no mixing), `"mixup"` or `"genlabel"`.
@@ -45,14 +45,14 @@ class Estimate(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Held-out accuracy and log-loss of every candidate in every split of a repeated cross-validation.
+    """A repeated cross-validation: the held-out scores of each candidate in each split.
 
     Attributes:
-        settings: Setting of each candidate, M of them; candidates that share one differ in learning rate.
+        settings: Setting of each of the M candidates; two candidates of one setting differ in learning rate.
         learning_rates: Learning rate of each candidate.
-        accuracy: Shape `(S, M)`, the splits repeat by repeat.
-        log_loss: Shape `(S, M)`.
-        n_folds: Folds of each repeat; S is a multiple of it.
+        accuracy: Held-out accuracy, shape `(S, M)`; the S splits are in the order of the repeats.
+        log_loss: Held-out log-loss, shape `(S, M)`.
+        n_folds: Folds of each repeat; S is `n_folds` times the number of repeats.
         n_rows: Rows that were split.
     """
 
@@ -65,31 +65,30 @@ class Comparison:
 
     @property
     def n_repeats(self) -> int:
-        """How often the rows were split anew."""
+        """Number of repeats; each splits the rows anew."""
         return len(self.accuracy) // self.n_folds
 
     def distinct_settings(self) -> list[Setting]:
-        """Settings in the order of the candidates."""
+        """Each setting once, in the order of the candidates."""
         return list(dict.fromkeys(self.settings))
 
     def columns(self, wanted: Callable[[Setting], bool]) -> Tensor:
-        """Candidates whose setting is wanted, as indices."""
+        """Indices of the candidates whose setting is wanted."""
         return torch.tensor([m for m, setting in enumerate(self.settings) if wanted(setting)])
 
     def best(self, wanted: Callable[[Setting], bool]) -> int:
-        """Index of the best candidate by the mean over all splits; the smaller log-loss decides between equals."""
+        """Index of the wanted candidate with the highest mean accuracy; of equals, the one with the least log-loss."""
         columns = self.columns(wanted)
         return int(columns[_choose(self.accuracy[:, columns], self.log_loss[:, columns])])
 
     def estimate(self, candidate: int) -> Estimate:
-        """Accuracy of one candidate."""
+        """Mean accuracy of one candidate."""
         return self._estimate(self.accuracy[:, candidate])
 
     def chosen_elsewhere(self, wanted: Callable[[Setting], bool]) -> Tensor:
-        """Accuracy in each split of the candidate that is best on the other folds of its repeat, shape `(S,)`.
+        """Accuracy in each split, shape `(S,)`, of the candidate that is best on the other folds of the same repeat.
 
-        The best of many candidates owes part of its accuracy to chance. What is chosen without the rows of a split does
-        not, on those rows.
+        The best of many candidates owes part of its accuracy to chance. A candidate chosen on other rows does not.
 
         Reference:
             Tibshirani and Tibshirani, A Bias Correction for the Minimum Error Rate in Cross-Validation, 2009.
@@ -104,13 +103,13 @@ class Comparison:
         return torch.stack(scores)
 
     def honest_estimate(self, wanted: Callable[[Setting], bool]) -> Estimate:
-        """Accuracy of choosing among the wanted candidates and training with the choice."""
+        """Accuracy that a user gets who chooses the best wanted candidate on some rows and uses it on others."""
         return self._estimate(self.chosen_elsewhere(wanted))
 
     def probability_better(self, wanted: Callable[[Setting], bool], than: Callable[[Setting], bool]) -> float:
-        """Probability that choosing among some candidates is more accurate than choosing among others.
+        """Probability that the best wanted candidate is more accurate than the best of the others.
 
-        By the correlated t-test, on differences within splits. Equal in every split: one half.
+        The correlated t-test gives it, from the differences within splits. It is one half if all differences are zero.
 
         Reference:
             Nadeau and Bengio, Inference for the Generalization Error, 2003; Benavoli et al., Time for a Change: a
@@ -122,14 +121,14 @@ class Comparison:
         return float(student.cdf(mean / error, df=len(self.accuracy) - 1))
 
     def _estimate(self, values: Tensor) -> Estimate:
-        """Mean over splits; their training rows overlap, which the standard error allows for."""
+        """Mean over splits; the standard error allows for training rows that splits share."""
         n_splits = len(values)
         variance = values.double().var() * (1 / n_splits + 1 / (self.n_folds - 1))
         return Estimate(float(values.double().mean()), float(variance.sqrt()))
 
 
 def scheme_is(*schemes: str) -> Callable[[Setting], bool]:
-    """Pick settings by scheme.
+    """Make a function that wants the settings of these schemes.
 
     Example:
         >>> scheme_is("mixup")(Setting("mixup", None, None, False))
@@ -150,7 +149,7 @@ def setting_of(candidate: Any) -> Setting:
 
 
 def _choose(accuracy: Tensor, log_loss: Tensor) -> int:
-    """Place of the highest mean accuracy, `(S, M)` twice; of equals the one with the least log-loss."""
+    """Index of the highest mean accuracy, `(S, M), (S, M) -> int`; of equals, the one with the least log-loss."""
     mean = accuracy.double().mean(0)
     best = mean >= mean.max() - 1e-9
     return int(log_loss.double().mean(0).nan_to_num(nan=torch.inf).masked_fill(~best, torch.inf).argmin())

@@ -14,7 +14,7 @@ from sklearn.metrics import log_loss
 from torch import Tensor
 
 from genlabel_plugins.densities.registry import make_backend
-from genlabel_plugins.diagnostics.reading.labeled_table import MIN_ROWS_PER_CLASS, LabelledTable
+from genlabel_plugins.diagnostics.reading.labeled_table import MIN_ROWS_PER_CLASS, LabeledTable
 from genlabel_plugins.relabeler import GenLabel
 from genlabel_plugins.scoring import HOTTEST, best_temperature, held_out, hits
 
@@ -108,7 +108,7 @@ def is_trained(name: str) -> bool:
     return not getattr(make_backend(name), "exact", False)
 
 
-def fit_backend(name: str, table: LabelledTable, *, seed: int = 0) -> BackendFit:
+def fit_backend(name: str, table: LabeledTable, *, seed: int = 0) -> BackendFit:
     """Score a backend on held-out rows: all five folds, or one of them where a network is trained.
 
     Args:
@@ -122,7 +122,7 @@ def fit_backend(name: str, table: LabelledTable, *, seed: int = 0) -> BackendFit
 
     Example:
         >>> x = torch.cat([torch.randn(50, 2), torch.randn(50, 2) + 9])
-        >>> fit_backend("gm", LabelledTable(x, torch.arange(100) // 50)).verdict
+        >>> fit_backend("gm", LabeledTable(x, torch.arange(100) // 50)).verdict
         'fits: 95 % reached'
     """
     begin = time.perf_counter()
@@ -194,8 +194,8 @@ def confidence_bins(confidence: Tensor, hit: Tensor) -> tuple[ConfidenceBin, ...
     )
 
 
-def _inputs(name: str, table: LabelledTable) -> tuple[Tensor, dict[str, Any]]:
-    """Standardised rows and parameters of the backend; indicators stay 0 and 1 where it asks for them."""
+def _inputs(name: str, table: LabeledTable) -> tuple[Tensor, dict[str, Any]]:
+    """Standardized rows and parameters of the backend; indicators stay 0 and 1 where it asks for them."""
     x = table.standardized()
     if name != "mixed_types":
         return x, {}

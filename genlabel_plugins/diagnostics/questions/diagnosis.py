@@ -12,13 +12,13 @@ from typing import Any, NamedTuple
 import torch
 
 from genlabel_plugins.densities.registry import list_backends
+from genlabel_plugins.diagnostics.questions._interrupts import OutOfTimeError, deadline, noted_interrupts
+from genlabel_plugins.diagnostics.questions._repeated_folds import next_repeat
 from genlabel_plugins.diagnostics.questions.comparison import Comparison
 from genlabel_plugins.diagnostics.questions.density_fit import BackendFit, fit_backend, is_trained
-from genlabel_plugins.diagnostics.questions.interrupts import OutOfTimeError, deadline, noted_interrupts
-from genlabel_plugins.diagnostics.questions.projection import Plane, make_plane
+from genlabel_plugins.diagnostics.questions.projection import Projection, make_projection
 from genlabel_plugins.diagnostics.questions.recommendation import Recommendation, recommend
-from genlabel_plugins.diagnostics.questions.repeated_folds import next_repeat
-from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable, brief
+from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable, brief
 from genlabel_plugins.mixing.intrusion import IntrusionRates, intrusion_rates
 
 COMPARED = ("gm", "kde")  # GenLabel (CV) of the paper chooses between these
@@ -36,19 +36,19 @@ class Diagnosis:
         fits: Held-out quality of backends, by name.
         comparison: Cross-validated accuracy of no mixing, mixup and GenLabel.
         recommendation: What to do.
-        plane: A picture's worth of mixed rows and labels.
+        projection: A picture's worth of mixed rows and labels.
         skipped: Why a step was left out, by its title.
         missing: Titles of the steps that are yet to come.
         interrupted: Whether Ctrl-C ended the diagnosis.
         seconds: Time taken so far.
     """
 
-    table: LabelledTable
+    table: LabeledTable
     intrusion: IntrusionRates | None = None
     fits: Mapping[str, BackendFit] = field(default_factory=dict)
     comparison: Comparison | None = None
     recommendation: Recommendation | None = None
-    plane: Plane | None = None
+    projection: Projection | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
     missing: tuple[str, ...] = ()
     interrupted: bool = False
@@ -70,7 +70,7 @@ class Step(NamedTuple):
 
 
 def diagnose(
-    table: LabelledTable,
+    table: LabeledTable,
     *,
     backends: Sequence[str] | None = None,
     seed: int = 0,
@@ -99,7 +99,7 @@ def diagnose(
 
     Example:
         >>> x = torch.cat([torch.randn(30, 2), torch.randn(30, 2) + 9])
-        >>> diagnosis = diagnose(LabelledTable(x, torch.arange(60) // 30), backends=["gm"], time_limit=0)
+        >>> diagnosis = diagnose(LabeledTable(x, torch.arange(60) // 30), backends=["gm"], time_limit=0)
         >>> diagnosis.fits["gm"].accuracy, diagnosis.recommendation.verdict
         (1.0, 'Do not mix')
     """
@@ -160,7 +160,7 @@ def plan(backends: Sequence[str] | None = None, seed: int = 0) -> list[Step]:
         Step("intrusion per pair of classes", partial(_intrusion, seed=seed)),
         *(Step(f"backend {name}", partial(_fit, name=name, seed=seed)) for name in fast),
         *(Step(f"comparison {r + 1} of {N_REPEATS}", compare, is_extra=r > 0) for r in range(N_REPEATS)),
-        Step("picture", partial(_plane, seed=seed)),
+        Step("picture", partial(_projection, seed=seed)),
         *(Step(f"backend {name}", partial(_fit, name=name, seed=seed), is_extra=True) for name in slow),
     ]
 
@@ -180,15 +180,15 @@ def _compare(diagnosis: Diagnosis, backends: Sequence[str], seed: int) -> dict[s
     return {"comparison": comparison, **_advice(diagnosis.table, comparison, diagnosis.fits)}
 
 
-def _advice(table: LabelledTable, comparison: Comparison | None, fits: Mapping[str, BackendFit]) -> dict[str, Any]:
+def _advice(table: LabeledTable, comparison: Comparison | None, fits: Mapping[str, BackendFit]) -> dict[str, Any]:
     return {} if comparison is None else {"recommendation": recommend(table, comparison, fits)}
 
 
-def _plane(diagnosis: Diagnosis, seed: int) -> dict[str, Any]:
+def _projection(diagnosis: Diagnosis, seed: int) -> dict[str, Any]:
     advised = diagnosis.recommendation.setting.backend if diagnosis.recommendation else None
     fits = {name: fit.accuracy for name, fit in diagnosis.fits.items() if name in COMPARED}
     backend = advised or max(fits, key=lambda name: fits[name], default="gm")
-    return {"plane": make_plane(diagnosis.table, backend, seed=seed)}
+    return {"projection": make_projection(diagnosis.table, backend, seed=seed)}
 
 
 def _is_slow(name: str) -> bool:

@@ -11,8 +11,8 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
 from genlabel_plugins.densities.registry import make_backend
-from genlabel_plugins.diagnostics.questions.class_regions import Area, draw_areas
-from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable
+from genlabel_plugins.diagnostics.questions._class_regions import ClassRegions, class_regions
+from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
 from genlabel_plugins.mixing.mixers import Mixup
 from genlabel_plugins.mixing.pairing import flat_rows
 from genlabel_plugins.relabeler import GenLabel
@@ -22,7 +22,7 @@ ROWS_PER_COLUMN = 5  # below, discriminants part even classes that are alike
 
 
 @dataclass(frozen=True)
-class Plane:
+class Projection:
     """Rows and mixed rows in two dimensions.
 
     Attributes:
@@ -35,7 +35,7 @@ class Plane:
         y_mix: Linear labels, shape `(n, C)`.
         y_gen: Posteriors, shape `(n, C)`.
         extent: Left, right, lower and upper end.
-        areas: What classifiers make of the plane; of tables with two columns only.
+        regions: What classifiers make of the plane; of tables with two columns only.
     """
 
     backend: str
@@ -47,7 +47,7 @@ class Plane:
     y_mix: Tensor
     y_gen: Tensor
     extent: tuple[float, float, float, float]
-    areas: tuple[Area, ...] = ()
+    regions: tuple[ClassRegions, ...] = ()
 
     @property
     def moved(self) -> float:
@@ -55,7 +55,7 @@ class Plane:
         return float((self.y_gen - self.y_mix).abs().sum(1).mean() / 2)
 
 
-def make_plane(table: LabelledTable, backend: str, *, seed: int = 0) -> Plane:
+def make_projection(table: LabeledTable, backend: str, *, seed: int = 0) -> Projection:
     """Mix rows, label them both ways and project everything.
 
     Args:
@@ -65,8 +65,8 @@ def make_plane(table: LabelledTable, backend: str, *, seed: int = 0) -> Plane:
         seed: Seed of the rows that are drawn and mixed.
 
     Example:
-        >>> plane = make_plane(LabelledTable(torch.randn(60, 5), torch.arange(60) % 3), "gm")
-        >>> plane.mixed.shape, plane.y_gen.shape
+        >>> projection = make_projection(LabeledTable(torch.randn(60, 5), torch.arange(60) % 3), "gm")
+        >>> projection.mixed.shape, projection.y_gen.shape
         (torch.Size([60, 2]), torch.Size([60, 3]))
     """
     generator = torch.Generator().manual_seed(seed)
@@ -75,16 +75,16 @@ def make_plane(table: LabelledTable, backend: str, *, seed: int = 0) -> Plane:
     rows = torch.randperm(len(x), generator=generator)[:MAX_POINTS]
     mixed = Mixup(len(table.class_names), per_sample=True, generator=generator)(x[rows], target[rows])
     x_mix = flat_rows(mixed.x)
-    title, axes, project = _projection(table, x, generator)
+    title, axes, project = _choose_axes(table, x, generator)
     points = project(x[rows])
     low, high = points.amin(0), points.amax(0)
     margin = 0.06 * (high - low)
     (left, lower), (right, upper) = (low - margin).tolist(), (high + margin).tolist()
     extent = (left, right, lower, upper)
-    areas: tuple[Area, ...] = ()
+    regions: tuple[ClassRegions, ...] = ()
     if x.shape[1] == 2:
-        areas = draw_areas(x, target, relabeler, **_grid_ends(table, extent), generator=generator)
-    return Plane(
+        regions = class_regions(x, target, relabeler, **_grid_ends(table, extent), generator=generator)
+    return Projection(
         backend=backend,
         title=title,
         axes=axes,
@@ -94,14 +94,14 @@ def make_plane(table: LabelledTable, backend: str, *, seed: int = 0) -> Plane:
         y_mix=mixed.y_mix,
         y_gen=relabeler.posterior(x_mix),
         extent=extent,
-        areas=areas,
+        regions=regions,
     )
 
 
-def _projection(
-    table: LabelledTable, x: Tensor, generator: torch.Generator
+def _choose_axes(
+    table: LabeledTable, x: Tensor, generator: torch.Generator
 ) -> tuple[str, tuple[str, str], Callable[[Tensor], Tensor]]:
-    """Title, axes and map of standardised rows, `(n, D) -> (n, 2)`."""
+    """Title, axes and map of standardized rows, `(n, D) -> (n, 2)`."""
     n_rows, n_columns = x.shape
     if n_columns == 1:
         title = "The only column; heights are drawn at random"
@@ -115,17 +115,17 @@ def _projection(
         axes = (table.column_names[0], table.column_names[1])
         return "The two columns", axes, lambda rows: (rows.double() * scale + mean).float()
     if len(table.class_names) > 2 and n_rows > ROWS_PER_COLUMN * n_columns:
-        plane = LinearDiscriminantAnalysis(n_components=2).fit(x.numpy(), table.target.numpy())
+        projection = LinearDiscriminantAnalysis(n_components=2).fit(x.numpy(), table.target.numpy())
         title, axes = "The plane that parts the classes most", ("discriminant 1", "discriminant 2")
     else:
-        plane = PCA(2, random_state=0).fit(x.numpy())
-        share = plane.explained_variance_ratio_.sum()
+        projection = PCA(2, random_state=0).fit(x.numpy())
+        share = projection.explained_variance_ratio_.sum()
         title, axes = f"The two principal components ({share:.0%} of the variance)", ("component 1", "component 2")
-    return title, axes, lambda rows: torch.from_numpy(plane.transform(rows.numpy())).float()
+    return title, axes, lambda rows: torch.from_numpy(projection.transform(rows.numpy())).float()
 
 
-def _grid_ends(table: LabelledTable, extent: tuple[float, float, float, float]) -> dict[str, Tensor]:
-    """Lower left and upper right corner of an extent in standardised columns, shape `(2,)` each."""
+def _grid_ends(table: LabeledTable, extent: tuple[float, float, float, float]) -> dict[str, Tensor]:
+    """Lower left and upper right corner of an extent in standardized columns, shape `(2,)` each."""
     mean, scale = table.x.double().mean(0), table.x.double().std(0, unbiased=False)
     left, right, lower, upper = extent
     corners = {"low": (left, lower), "high": (right, upper)}

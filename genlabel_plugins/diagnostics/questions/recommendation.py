@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from genlabel_plugins.diagnostics.questions.comparison import SCHEME_NAMES, Comparison, Estimate, Setting, scheme_is
 from genlabel_plugins.diagnostics.questions.density_fit import BackendFit
-from genlabel_plugins.diagnostics.reading.class_rows import count
-from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable
+from genlabel_plugins.diagnostics.reading._class_rows import count
+from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
 
 LIKELY = 0.9  # probability from which on a scheme takes the place of simpler ones
 EVEN, FAIRLY_SURE, NEARLY_SURE = 0.5, 0.8, 0.95
@@ -43,7 +43,7 @@ class Recommendation:
     cautions: tuple[str, ...]
 
 
-def recommend(table: LabelledTable, comparison: Comparison, fits: Mapping[str, BackendFit]) -> Recommendation:
+def recommend(table: LabeledTable, comparison: Comparison, fits: Mapping[str, BackendFit]) -> Recommendation:
     """Recommend the simplest scheme, unless another is more accurate than every simpler one with a probability of 0.9.
 
     The probabilities compare what a user would do: choose the best setting of a scheme on some rows, use it on others.
@@ -135,7 +135,7 @@ def _reasons(
 
 
 def _cautions(
-    table: LabelledTable, comparison: Comparison, setting: Setting, fits: Mapping[str, BackendFit]
+    table: LabeledTable, comparison: Comparison, setting: Setting, fits: Mapping[str, BackendFit]
 ) -> list[str]:
     cautions = []
     linear = max(comparison.honest_estimate(scheme_is(scheme)).mean for scheme in SCHEMES)

@@ -1,4 +1,4 @@
-"""LabelledTable: the rows and classes that a diagnosis is made of, and what was done to get them."""
+"""LabeledTable: the rows and classes that a diagnosis is made of, and what was done to get them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class TableError(ValueError):
 
 
 @dataclass(frozen=True)
-class LabelledTable:
+class LabeledTable:
     """Numbers and classes, with their names.
 
     Args:
@@ -37,7 +37,7 @@ class LabelledTable:
         TableError: If rows and classes do not fit together, or too few are left.
 
     Example:
-        >>> table = LabelledTable(torch.randn(20, 2), torch.arange(20) % 2)
+        >>> table = LabeledTable(torch.randn(20, 2), torch.arange(20) % 2)
         >>> table.class_names, table.counts.tolist()
         (('0', '1'), [10, 10])
     """
@@ -86,10 +86,10 @@ class LabelledTable:
         """Columns with mean zero and variance one in float32, `(N, D)`; a constant column is zero."""
         x = self.x.double()
         scale = x.std(0, unbiased=False)
-        centred = x - x.mean(0)
+        centered = x - x.mean(0)
         # A deviation within the rounding of the mean is none.
         varies = scale > 1e-12 * x.abs().amax(0)
-        return torch.where(varies, centred / scale, 0.0).float()
+        return torch.where(varies, centered / scale, 0.0).float()
 
     def shrunk_to(self, n_rows: int, seed: int = 0) -> Tensor:
         """Indices of at most `n_rows` rows, drawn class by class, in the order of the table."""

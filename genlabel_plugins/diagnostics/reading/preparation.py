@@ -1,4 +1,4 @@
-"""From a file to a `LabelledTable`: every treatment in its order, each with a sentence in the report."""
+"""From a file to a `LabeledTable`: every treatment in its order, each with a sentence in the report."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
-from genlabel_plugins.diagnostics.reading.class_rows import class_labels, count, large_enough
-from genlabel_plugins.diagnostics.reading.columns import Encoded, encode_columns, row_counters
-from genlabel_plugins.diagnostics.reading.files import pandas, read_table
-from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable, TableError, draw_rows
+from genlabel_plugins.diagnostics.reading._class_rows import class_labels, count, large_enough
+from genlabel_plugins.diagnostics.reading._columns import Encoded, encode_columns, row_counters
+from genlabel_plugins.diagnostics.reading._files import pandas, read_table
+from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable, TableError, draw_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ N_COMPONENTS = 50
 
 def load_table(
     path: str | Path, target: str, *, encoding: str | None = None, max_rows: int = 5000, seed: int = 0
-) -> LabelledTable:
+) -> LabeledTable:
     """Read a file and prepare it.
 
     Args:
@@ -58,7 +58,7 @@ def prepare_table(
     notes: list[str] | None = None,
     max_rows: int = 5000,
     seed: int = 0,
-) -> LabelledTable:
+) -> LabeledTable:
     """Prepare a data frame: rows first, then columns.
 
     Args:
@@ -74,10 +74,10 @@ def prepare_table(
 
     Example:
         >>> import pandas as pd
-        >>> frame = pd.DataFrame({"size": [0.1 * i**2 for i in range(30)], "colour": ["red", "blue", "red"] * 10})
+        >>> frame = pd.DataFrame({"size": [0.1 * i**2 for i in range(30)], "color": ["red", "blue", "red"] * 10})
         >>> table = prepare_table(frame.assign(kind=["a", "b"] * 15), "kind")
         >>> table.column_names, table.treatments
-        (('size', 'colour=blue', 'colour=red'), ("Text turned into one column per value, 1 or 0: 'colour'.",))
+        (('size', 'color=blue', 'color=red'), ("Text turned into one column per value, 1 or 0: 'color'.",))
     """
     notes = list(notes or [])
     n_rows_read = len(frame)
@@ -108,7 +108,7 @@ def prepare_table(
         raise TableError(f"no column is left to tell the classes apart{why}")
     encoded, said = reduce_columns(encoded, seed)
     target_codes = class_codes[rows.numpy()]
-    return LabelledTable(
+    return LabeledTable(
         x=torch.from_numpy(encoded.x),
         target=torch.from_numpy(target_codes),
         class_names=class_names,
@@ -136,7 +136,7 @@ def reduce_columns(encoded: Encoded, seed: int = 0) -> tuple[Encoded, list[str]]
     reduced = pca.fit_transform((x - x.mean(0)) / np.where(scale > 0, scale, 1.0))
     share = pca.explained_variance_ratio_.sum()
     note = (
-        f"The {x.shape[1]:,} columns were standardised and replaced by their first {n_components} principal "
+        f"The {x.shape[1]:,} columns were standardized and replaced by their first {n_components} principal "
         f"components (over all rows, those held out included), which hold {share:.0%} of the variance: densities need "
         "few columns, and components do not look at the classes."
     )
@@ -165,7 +165,7 @@ def _repetitions(x: np.ndarray, target: np.ndarray) -> list[str]:
     np.maximum.at(last, place, target)
     n_torn = int((first != last)[place].sum())
     notes = [
-        f"Repeated elsewhere in the table: {count(n_repeated, 'row')}. Nearest neighbours and kernels recognise them, "
+        f"Repeated elsewhere in the table: {count(n_repeated, 'row')}. Nearest neighbors and kernels recognize them, "
         "and look better than they are."
     ]
     if n_torn >= 0.01 * len(x):

@@ -8,7 +8,7 @@ from typing import Any
 
 from genlabel_plugins.diagnostics.questions.comparison import Comparison
 from genlabel_plugins.diagnostics.questions.diagnosis import Diagnosis
-from genlabel_plugins.diagnostics.report.intrusion_pairs import pairs_of
+from genlabel_plugins.diagnostics.report._intrusion_pairs import pairs_of
 
 
 def to_json(diagnosis: Diagnosis) -> str:
@@ -16,8 +16,8 @@ def to_json(diagnosis: Diagnosis) -> str:
 
     Example:
         >>> import torch
-        >>> from genlabel_plugins.diagnostics import LabelledTable
-        >>> text = to_json(Diagnosis(LabelledTable(torch.randn(20, 2), torch.arange(20) % 2), missing=("picture",)))
+        >>> from genlabel_plugins.diagnostics import LabeledTable
+        >>> text = to_json(Diagnosis(LabeledTable(torch.randn(20, 2), torch.arange(20) % 2), missing=("picture",)))
         >>> json.loads(text)["classes"], json.loads(text)["complete"]
         ({'0': 10, '1': 10}, False)
     """

@@ -10,25 +10,25 @@ from typing import Any
 from genlabel_plugins._files import write_whole
 from genlabel_plugins._version import __version__
 from genlabel_plugins.diagnostics.questions.diagnosis import Diagnosis
-from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable
+from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
 from genlabel_plugins.diagnostics.report import wording
-from genlabel_plugins.diagnostics.report.colors import OTHERS, class_colours
-from genlabel_plugins.diagnostics.report.pictures import (
+from genlabel_plugins.diagnostics.report._colors import OTHERS, class_colors
+from genlabel_plugins.diagnostics.report._pictures import (
     MIXED_ONLY,
     NEUTRAL,
     WITH_CLEAN,
-    area_pictures,
     gamma_pictures,
-    plane_pictures,
+    projection_pictures,
+    region_pictures,
     reliability_picture,
 )
-from genlabel_plugins.diagnostics.report.snippets import snippets
+from genlabel_plugins.diagnostics.report._snippets import snippets
 
 TEMPLATE = "report.html.jinja"
 _LINES = [
-    {"name": "no mixing", "colour": NEUTRAL},
-    {"name": "mixed rows only", "colour": MIXED_ONLY},
-    {"name": "with the clean batch", "colour": WITH_CLEAN},
+    {"name": "no mixing", "color": NEUTRAL},
+    {"name": "mixed rows only", "color": MIXED_ONLY},
+    {"name": "with the clean batch", "color": WITH_CLEAN},
 ]
 
 
@@ -37,8 +37,8 @@ class Report:
 
     Example:
         >>> import torch
-        >>> from genlabel_plugins.diagnostics import Diagnosis, LabelledTable
-        >>> table = LabelledTable(torch.randn(20, 2), torch.arange(20) % 2, class_names=["<a>", "b"])
+        >>> from genlabel_plugins.diagnostics import Diagnosis, LabeledTable
+        >>> table = LabeledTable(torch.randn(20, 2), torch.arange(20) % 2, class_names=["<a>", "b"])
         >>> page = Report().render(Diagnosis(table))
         >>> "&lt;a&gt;" in page, "<a>" in page
         (True, False)
@@ -90,14 +90,14 @@ class Report:
             "status": wording.status_words(diagnosis),
             "verdict": advice.verdict if advice else None,
             "recommendation": wording.recommendation_words(advice) if advice else None,
-            "classes": wording.class_words(table, class_colours(table)),
+            "classes": wording.class_words(table, class_colors(table)),
             "intrusion": wording.intrusion_words(diagnosis),
             "comparison": self._comparison(diagnosis),
             "fits": [wording.fit_words(fit) for fit in diagnosis.fits.values()],
             "fit_notes": list(notes),
             "reliability": self._once("fits", diagnosis.fits, reliability_picture) if diagnosis.fits else None,
             "skipped": [{"title": title, "reason": reason} for title, reason in diagnosis.skipped.items()],
-            "plane": self._plane(diagnosis),
+            "projection": self._projection(diagnosis),
             "key_entries": _key(table),
             "snippets": snippets(table, advice) if advice else None,
         }
@@ -109,16 +109,16 @@ class Report:
         words = wording.comparison_words(comparison, len(diagnosis.table.x))
         return {**words, "pictures": self._once("comparison", comparison, gamma_pictures), "key": _LINES}
 
-    def _plane(self, diagnosis: Diagnosis) -> dict[str, Any] | None:
-        plane, table = diagnosis.plane, diagnosis.table
-        if plane is None:
+    def _projection(self, diagnosis: Diagnosis) -> dict[str, Any] | None:
+        projection, table = diagnosis.projection, diagnosis.table
+        if projection is None:
             return None
         return {
-            "sentence": f"{plane.title}. Mixed rows wear the colours of their labels: a blend of two classes under "
-            f"mixup, the classes that the row looks like under GenLabel with {plane.backend}, which moves "
-            f"{plane.moved:.0%} of the label on average.",
-            "pictures": self._once("plane", plane, lambda plane: plane_pictures(plane, table)),
-            "areas": self._once("areas", plane, lambda plane: area_pictures(plane, table)),
+            "sentence": f"{projection.title}. Mixed rows wear the colors of their labels: a blend of two classes under "
+            f"mixup, the classes that the row looks like under GenLabel with {projection.backend}, which moves "
+            f"{projection.moved:.0%} of the label on average.",
+            "pictures": self._once("projection", projection, lambda projection: projection_pictures(projection, table)),
+            "regions": self._once("regions", projection, lambda projection: region_pictures(projection, table)),
         }
 
     def _once(self, name: str, data: Any, make: Callable[[Any], Any]) -> Any:
@@ -129,9 +129,9 @@ class Report:
         return drawn
 
 
-def _key(table: LabelledTable) -> list[dict[str, str]]:
-    """Classes with a colour of their own, and one entry for the others."""
-    colours = class_colours(table)
-    own = [{"name": name, "colour": c} for name, c in zip(table.class_names, colours, strict=True) if c != OTHERS]
-    n_others = len(colours) - len(own)
-    return [*own, *([{"name": f"{n_others} smaller classes", "colour": OTHERS}] if n_others else [])]
+def _key(table: LabeledTable) -> list[dict[str, str]]:
+    """Classes with a color of their own, and one entry for the others."""
+    colors = class_colors(table)
+    own = [{"name": name, "color": c} for name, c in zip(table.class_names, colors, strict=True) if c != OTHERS]
+    n_others = len(colors) - len(own)
+    return [*own, *([{"name": f"{n_others} smaller classes", "color": OTHERS}] if n_others else [])]

@@ -9,8 +9,8 @@ from genlabel_plugins.diagnostics.questions.comparison import Comparison, Estima
 from genlabel_plugins.diagnostics.questions.density_fit import BackendFit
 from genlabel_plugins.diagnostics.questions.diagnosis import Diagnosis
 from genlabel_plugins.diagnostics.questions.recommendation import Recommendation, probability_text
-from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable
-from genlabel_plugins.diagnostics.report.intrusion_pairs import intrusion_sentence, pairs_of
+from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
+from genlabel_plugins.diagnostics.report._intrusion_pairs import intrusion_sentence, pairs_of
 
 MAX_MATRIX = 8  # classes for which all pairs are shown
 MAX_LISTED = 12
@@ -44,7 +44,7 @@ def status_words(diagnosis: Diagnosis) -> dict[str, Any] | None:
     return {"title": title, "missing": ", ".join(diagnosis.missing), "final": diagnosis.interrupted}
 
 
-def class_words(table: LabelledTable, colours: list[str]) -> dict[str, Any]:
+def class_words(table: LabeledTable, colors: list[str]) -> dict[str, Any]:
     """Sizes of the classes, the largest first where there are many."""
     counts = table.counts.tolist()
     shown = list(range(len(counts)))
@@ -56,7 +56,7 @@ def class_words(table: LabelledTable, colours: list[str]) -> dict[str, Any]:
             "count": f"{counts[c]:,}",
             "share": f"{counts[c] / sum(counts):.0%}",
             "width": round(100 * counts[c] / max(counts), 1),
-            "colour": colours[c],
+            "color": colors[c],
         }
         for c in shown
     ]

@@ -12,10 +12,10 @@ import torch
 
 from genlabel_plugins.diagnostics.questions.comparison import Comparison, scheme_is
 from genlabel_plugins.diagnostics.questions.density_fit import BackendFit
-from genlabel_plugins.diagnostics.questions.projection import Plane
-from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable
-from genlabel_plugins.diagnostics.report.colors import MARKERS, PALETTE, blend, class_colours
-from genlabel_plugins.diagnostics.report.drawing import INK, draw
+from genlabel_plugins.diagnostics.questions.projection import Projection
+from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
+from genlabel_plugins.diagnostics.report._colors import MARKERS, PALETTE, blend_colors, class_colors
+from genlabel_plugins.diagnostics.report._drawing import INK, draw
 
 MIXED_ONLY, WITH_CLEAN = "#3f90da", "#e76300"
 MIN_BIN_ROWS = 10
@@ -30,36 +30,39 @@ class Picture(NamedTuple):
     svg: str
 
 
-def plane_pictures(plane: Plane, table: LabelledTable) -> list[Picture]:
+def projection_pictures(projection: Projection, table: LabeledTable) -> list[Picture]:
     """The rows, and mixed rows under either label."""
-    colours = class_colours(table)
+    colors = class_colors(table)
     clean = Picture(
         "Training rows",
-        f"{len(plane.points)} rows in their class colours. {plane.title}.",
-        draw(partial(_rows, plane=plane, colours=colours)),
+        f"{len(projection.points)} rows in their class colors. {projection.title}.",
+        draw(partial(_rows, projection=projection, colors=colors)),
     )
-    labels = (("Linear labels of mixup", plane.y_mix), (f"GenLabel's labels, {plane.backend}, gamma 1", plane.y_gen))
+    labels = (
+        ("Linear labels of mixup", projection.y_mix),
+        (f"GenLabel's labels, {projection.backend}, gamma 1", projection.y_gen),
+    )
     mixed = [
         Picture(
             caption,
-            f"{len(plane.mixed)} mixed rows, each in its partners' class colours blended by its label.",
-            draw(partial(_mixed, plane=plane, colours=blend(y, colours).numpy())),
+            f"{len(projection.mixed)} mixed rows, each in its partners' class colors blended by its label.",
+            draw(partial(_mixed, projection=projection, colors=blend_colors(y, colors).numpy())),
         )
         for caption, y in labels
     ]
     return [clean, *mixed]
 
 
-def area_pictures(plane: Plane, table: LabelledTable) -> list[Picture]:
-    """Decision areas of each classifier; none but for two columns."""
-    colours = class_colours(table)
+def region_pictures(projection: Projection, table: LabeledTable) -> list[Picture]:
+    """Decision regions of each classifier; none but for two columns."""
+    colors = class_colors(table)
     return [
         Picture(
-            area.name.capitalize() if area.name[0].islower() else area.name,
-            f"The plane in the colours of the classes that the classifier ({area.name}) gives to each point.",
-            draw(partial(_area, plane=plane, posterior=area.posterior, colours=colours)),
+            region.name.capitalize() if region.name[0].islower() else region.name,
+            f"The plane in the colors of the classes that the classifier ({region.name}) gives to each point.",
+            draw(partial(_regions, projection=projection, posterior=region.posterior, colors=colors)),
         )
-        for area in plane.areas
+        for region in projection.regions
     ]
 
 
@@ -87,29 +90,29 @@ def reliability_picture(fits: Mapping[str, BackendFit]) -> Picture:
     )
 
 
-def _rows(axes: Any, plane: Plane, colours: list[str], size: float = 14) -> None:
-    for c, colour in enumerate(colours):
-        rows = plane.points[plane.target == c].numpy()
+def _rows(axes: Any, projection: Projection, colors: list[str], size: float = 14) -> None:
+    for c, color in enumerate(colors):
+        rows = projection.points[projection.target == c].numpy()
         marker = MARKERS[c % len(MARKERS)]
-        axes.scatter(*rows.T, s=size, color=colour, marker=marker, alpha=0.85, linewidths=0)
-    _frame(axes, plane)
+        axes.scatter(*rows.T, s=size, color=color, marker=marker, alpha=0.85, linewidths=0)
+    _frame(axes, projection)
 
 
-def _mixed(axes: Any, plane: Plane, colours: np.ndarray) -> None:
-    axes.scatter(*plane.points.numpy().T, s=3, color=NEUTRAL, alpha=0.25, linewidths=0)
-    axes.scatter(*plane.mixed.numpy().T, s=14, c=colours, linewidths=0)
-    _frame(axes, plane)
+def _mixed(axes: Any, projection: Projection, colors: np.ndarray) -> None:
+    axes.scatter(*projection.points.numpy().T, s=3, color=NEUTRAL, alpha=0.25, linewidths=0)
+    axes.scatter(*projection.mixed.numpy().T, s=14, c=colors, linewidths=0)
+    _frame(axes, projection)
 
 
-def _area(axes: Any, plane: Plane, posterior: torch.Tensor, colours: list[str]) -> None:
-    pale = 1 - 0.55 * (1 - blend(posterior, colours))
-    axes.imshow(pale.numpy(), extent=plane.extent, origin="lower", aspect="auto", interpolation="bilinear")
-    _rows(axes, plane, colours, size=7)
+def _regions(axes: Any, projection: Projection, posterior: torch.Tensor, colors: list[str]) -> None:
+    pale = 1 - 0.55 * (1 - blend_colors(posterior, colors))
+    axes.imshow(pale.numpy(), extent=projection.extent, origin="lower", aspect="auto", interpolation="bilinear")
+    _rows(axes, projection, colors, size=7)
 
 
-def _frame(axes: Any, plane: Plane) -> None:
-    left, right, lower, upper = plane.extent
-    names = [name if len(name) <= 30 else name[:29] + "…" for name in plane.axes]
+def _frame(axes: Any, projection: Projection) -> None:
+    left, right, lower, upper = projection.extent
+    names = [name if len(name) <= 30 else name[:29] + "…" for name in projection.axes]
     axes.set(xlim=(left, right), ylim=(lower, upper), xlabel=names[0], ylabel=names[1])
     axes.locator_params(nbins=5)
 
@@ -118,7 +121,7 @@ def _gamma(axes: Any, comparison: Comparison, backend: str) -> None:
     mean, error = comparison.estimate(comparison.best(scheme_is("vanilla")))
     axes.axhspan(100 * (mean - error), 100 * (mean + error), color=NEUTRAL, alpha=0.2, linewidth=0)
     axes.axhline(100 * mean, color=NEUTRAL, linewidth=1.5)
-    for keep_clean, colour, shift in ((False, MIXED_ONLY, -0.01), (True, WITH_CLEAN, 0.01)):
+    for keep_clean, color, shift in ((False, MIXED_ONLY, -0.01), (True, WITH_CLEAN, 0.01)):
         settings = [
             setting
             for setting in comparison.distinct_settings()
@@ -131,7 +134,7 @@ def _gamma(axes: Any, comparison: Comparison, backend: str) -> None:
                 [(setting.gamma or 0.0) + shift for setting in settings],
                 [100 * estimate.mean for estimate in best],
                 [100 * estimate.error for estimate in best],
-                color=colour,
+                color=color,
                 marker="o" if keep_clean else "s",
                 markersize=4,
                 linewidth=1.8,
@@ -142,10 +145,8 @@ def _gamma(axes: Any, comparison: Comparison, backend: str) -> None:
 
 def _reliability(axes: Any, fits: Mapping[str, BackendFit]) -> None:
     axes.plot([0, 1], [0, 1], color=NEUTRAL, linewidth=1, linestyle=":")
-    for colour, (name, fit) in zip(cycle(PALETTE), fits.items(), strict=False):
+    for color, (name, fit) in zip(cycle(PALETTE), fits.items(), strict=False):
         bins = [b for b in fit.bins if b.n_rows >= MIN_BIN_ROWS]
-        axes.plot(
-            [b.confidence for b in bins], [b.accuracy for b in bins], "o-", markersize=4, color=colour, label=name
-        )
+        axes.plot([b.confidence for b in bins], [b.accuracy for b in bins], "o-", markersize=4, color=color, label=name)
     axes.set(xlabel="certainty stated", ylabel="share that is right", xlim=(0, 1.02), ylim=(0, 1.02))
     axes.legend(frameon=False, labelcolor=INK, loc="best")

@@ -1,4 +1,4 @@
-"""One matplotlib figure as inline SVG that takes its text colour and font from the page."""
+"""One matplotlib figure as inline SVG that takes its text color and font from the page."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any
 
-INK = "#010203"  # stands for the colour of the text around the picture
+INK = "#010203"  # stands for the color of the text around the picture
 SIZE = (3.1, 2.7)  # inches: the width of a phone, on which letters keep their size
 
 

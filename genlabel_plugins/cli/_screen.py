@@ -10,7 +10,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from genlabel_plugins.cli.backend_lines import BackendLine
+from genlabel_plugins.cli._backend_lines import BackendLine
 from genlabel_plugins.diagnostics import Diagnosis
 from genlabel_plugins.diagnostics.report import wording
 
@@ -29,12 +29,12 @@ def show_backends(console: Console, backends: Sequence[BackendLine]) -> None:
 
 def show_diagnosis(console: Console, diagnosis: Diagnosis, out: Path | None) -> None:
     """Tables of what is known, the recommendation last, where the eye is."""
-    labelled = diagnosis.table
+    labeled = diagnosis.table
     console.print(
-        Text(f"{labelled.name}: {len(labelled.x):,} rows, {labelled.x.shape[1]:,} columns, ", "bold")
-        + Text(wording.class_words(labelled, [""] * len(labelled.class_names))["sentence"])
+        Text(f"{labeled.name}: {len(labeled.x):,} rows, {labeled.x.shape[1]:,} columns, ", "bold")
+        + Text(wording.class_words(labeled, [""] * len(labeled.class_names))["sentence"])
     )
-    for treatment in labelled.treatments:
+    for treatment in labeled.treatments:
         console.print(Text(f"  {treatment}", "dim"))
     _show_classes(console, diagnosis)
     _show_intrusion(console, diagnosis)
@@ -64,10 +64,10 @@ def _name(text: str) -> Text:
 
 
 def _show_classes(console: Console, diagnosis: Diagnosis) -> None:
-    labelled = diagnosis.table
+    labeled = diagnosis.table
     console.print(Text("\nClasses", "bold"))
     table = _table("class", "rows", "share")
-    for row in wording.class_words(labelled, [""] * len(labelled.class_names))["rows"]:
+    for row in wording.class_words(labeled, [""] * len(labeled.class_names))["rows"]:
         table.add_row(_name(row["name"]), row["count"], row["share"])
     console.print(table)
 

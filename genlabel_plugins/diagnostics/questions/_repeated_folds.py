@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from genlabel_plugins.diagnostics.questions.comparison import Comparison, setting_of
-from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable
+from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
 from genlabel_plugins.selection.search import Candidate, candidate_grid, cross_validate
 
 GAMMAS, COARSE_GAMMAS = (0.2, 0.4, 0.6, 0.8, 1.0), (0.5, 1.0)
@@ -18,7 +18,7 @@ MIN_ROWS = 500  # to which a large table is shrunk at most
 MAX_WORK = 1_600_000  # about eight seconds a repeat on one core
 
 
-def next_repeat(table: LabelledTable, done: Comparison | None, backends: Sequence[str], *, seed: int = 0) -> Comparison:
+def next_repeat(table: LabeledTable, done: Comparison | None, backends: Sequence[str], *, seed: int = 0) -> Comparison:
     """Cross-validate all candidates once more, on new folds.
 
     Args:

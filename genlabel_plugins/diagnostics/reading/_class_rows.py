@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genlabel_plugins.diagnostics.reading.files import MISSING, pandas
+from genlabel_plugins.diagnostics.reading._files import MISSING, pandas
 from genlabel_plugins.diagnostics.reading.labeled_table import MIN_ROWS_PER_CLASS, TableError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Decision areas of the generative classifier and of logistic regression under each scheme, for two columns."""
+"""Decision regions of the generative classifier and of logistic regression under each scheme, for two columns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ N_MIXED = 20  # mixed rows for each row
 WEIGHT_DECAY = 1e-4
 
 
-class Area(NamedTuple):
+class ClassRegions(NamedTuple):
     """Posterior of one classifier over the plane.
 
     Attributes:
@@ -29,9 +29,9 @@ class Area(NamedTuple):
     posterior: Tensor
 
 
-def draw_areas(
+def class_regions(
     x: Tensor, target: Tensor, relabeler: GenLabel, *, low: Tensor, high: Tensor, generator: torch.Generator
-) -> tuple[Area, ...]:
+) -> tuple[ClassRegions, ...]:
     """Posteriors over a grid of two columns.
 
     Args:
@@ -45,8 +45,8 @@ def draw_areas(
     Example:
         >>> x, target = torch.randn(40, 2), torch.arange(40) % 2
         >>> ends = {"low": x.amin(0), "high": x.amax(0)}
-        >>> areas = draw_areas(x, target, GenLabel("gm").fit(x, target), **ends, generator=torch.Generator())
-        >>> [area.name for area in areas]
+        >>> regions = class_regions(x, target, GenLabel("gm").fit(x, target), **ends, generator=torch.Generator())
+        >>> [region.name for region in regions]
         ['densities alone', 'no mixing', 'mixup', 'GenLabel, gamma 1']
     """
     steps = torch.linspace(0, 1, GRID)[:, None]
@@ -62,7 +62,7 @@ def draw_areas(
         "GenLabel, gamma 1": logistic_posterior(x_mix, relabeler.relabel(x_mix, mixed.y_mix), grid),
     }
     posteriors = {"densities alone": relabeler.posterior(grid), **lines}
-    return tuple(Area(name, posterior.view(GRID, GRID, -1)) for name, posterior in posteriors.items())
+    return tuple(ClassRegions(name, posterior.view(GRID, GRID, -1)) for name, posterior in posteriors.items())
 
 
 def logistic_posterior(x: Tensor, y: Tensor, x_test: Tensor) -> Tensor:

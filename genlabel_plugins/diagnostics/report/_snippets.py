@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from genlabel_plugins.diagnostics.questions.recommendation import Recommendation
-from genlabel_plugins.diagnostics.reading.labeled_table import LabelledTable
+from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
 
 
 class Snippet(NamedTuple):
@@ -15,13 +15,13 @@ class Snippet(NamedTuple):
     code: str
 
 
-def snippets(table: LabelledTable, recommendation: Recommendation) -> list[Snippet]:
+def snippets(table: LabeledTable, recommendation: Recommendation) -> list[Snippet]:
     """Complete scripts that read the file, treat it as it was treated here, and train as recommended.
 
     Example:
         >>> import torch
         >>> from genlabel_plugins.diagnostics import diagnose
-        >>> table = LabelledTable(torch.cat([torch.randn(30, 2), torch.randn(30, 2) + 9]), torch.arange(60) // 30)
+        >>> table = LabeledTable(torch.cat([torch.randn(30, 2), torch.randn(30, 2) + 9]), torch.arange(60) // 30)
         >>> diagnosis = diagnose(table, backends=["gm"], time_limit=0)
         >>> [snippet.title for snippet in snippets(table, diagnosis.recommendation)]
         ['scikit-learn', 'pytorch-tabular', 'plain torch']
@@ -33,7 +33,7 @@ def snippets(table: LabelledTable, recommendation: Recommendation) -> list[Snipp
     ]
 
 
-def _reading(table: LabelledTable) -> str:
+def _reading(table: LabeledTable) -> str:
     """Lines that read the file, and treat it as the diagnosis did."""
     if table.code.startswith("load_table"):
         return f"""from genlabel_plugins.diagnostics import load_table
@@ -48,7 +48,7 @@ features = table.drop(columns={table.target_name!r})
 """
 
 
-def _sklearn(table: LabelledTable, recommendation: Recommendation) -> str:
+def _sklearn(table: LabeledTable, recommendation: Recommendation) -> str:
     scheme, backend, gamma, keep_clean = recommendation.setting
     options = {
         "vanilla": "mix=None",
@@ -66,7 +66,7 @@ classifier.fit(features, classes)
 """
 
 
-def _tabular(table: LabelledTable, recommendation: Recommendation) -> str:
+def _tabular(table: LabeledTable, recommendation: Recommendation) -> str:
     scheme, backend, gamma, keep_clean = recommendation.setting
     options = "genlabel=False"
     if scheme != "vanilla":
@@ -91,7 +91,7 @@ model.fit(features.assign(**{{{table.target_name!r}: classes}}))
 """
 
 
-def _torch(table: LabelledTable, recommendation: Recommendation) -> str:
+def _torch(table: LabeledTable, recommendation: Recommendation) -> str:
     scheme, backend, gamma, keep_clean = recommendation.setting
     imports = {
         "vanilla": "",

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from genlabel_plugins.diagnostics.reading.class_rows import count
-from genlabel_plugins.diagnostics.reading.files import MISSING, pandas
+from genlabel_plugins.diagnostics.reading._class_rows import count
+from genlabel_plugins.diagnostics.reading._files import MISSING, pandas
 
 if TYPE_CHECKING:
     import pandas as pd

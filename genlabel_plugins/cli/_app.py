@@ -11,9 +11,9 @@ import typer
 from rich.console import Console
 
 from genlabel_plugins._version import __version__
-from genlabel_plugins.cli.backend_lines import describe_backends
-from genlabel_plugins.cli.progress import Watch
-from genlabel_plugins.cli.screen import show_backends, show_diagnosis
+from genlabel_plugins.cli._backend_lines import describe_backends
+from genlabel_plugins.cli._progress import Watch
+from genlabel_plugins.cli._screen import show_backends, show_diagnosis
 from genlabel_plugins.diagnostics import Diagnosis, Report, TableError, diagnose, load_table, to_json
 
 BAD_INPUT, INTERRUPTED = 2, 130

@@ -66,7 +66,7 @@ def deadline(seconds: float) -> Iterator[None]:
         >>> with deadline(0.01):
         ...     time.sleep(5)
         Traceback (most recent call last):
-        genlabel_plugins.diagnostics.questions.interrupts.OutOfTimeError
+        genlabel_plugins.diagnostics.questions._interrupts.OutOfTimeError
     """
     if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "setitimer"):
         yield
