@@ -119,6 +119,15 @@ def test_features_are_flattened_and_fit_forgets():
     assert torch.equal(running.mean_, RunningGaussian(2).fit(x.flatten(1), target).mean_)
 
 
+def test_fit_refuses_options_that_it_does_not_have_and_another_number_of_classes():
+    x, target = torch.randn(8, 3), torch.arange(8) % 2
+    assert torch.equal(RunningGaussian(2).fit(x, target, n_classes=2).class_count_, torch.tensor([4, 4]))
+    with pytest.raises(ValueError, match="n_classes must be 2, as the statistics were made for, got 3"):
+        RunningGaussian(2).fit(x, target, n_classes=3)
+    with pytest.raises(TypeError, match="gamma"):
+        RunningGaussian(2).fit(x, target, gamma=0.5)
+
+
 def test_state_dict_round_trip():
     running = RunningGaussian(4)
     for x, target in _batches():

@@ -147,3 +147,18 @@ def test_an_object_passes_through_and_anything_else_is_refused():
 def test_the_name_of_a_class_that_is_not_registered():
     with pytest.raises(ValueError, match=r"Density is not registered: put register_backend\(name\) above it"):
         backend_name(Density)
+
+
+@pytest.mark.parametrize("name", list_backends())
+def test_an_unknown_parameter_is_refused_by_name_with_the_choices(name):
+    with pytest.raises(TypeError, match=rf"backend '{name}' must be given options out of \[.*'\], got \['shrinks'\]"):
+        make_backend(name, shrinks=1)
+
+
+def test_forgetting_what_was_never_registered_lists_what_was():
+    register_backend("mine")(Density)
+    with pytest.raises(ValueError, match=r"'nothing' was not registered by register_backend: only \['mine'\] were"):
+        unregister_backend("nothing")
+    unregister_backend("mine")
+    with pytest.raises(ValueError, match="'mine' was not registered by register_backend: no backend was"):
+        unregister_backend("mine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections.abc import Callable
@@ -64,7 +65,8 @@ def unregister_backend(name: str) -> None:
         ValueError: If the decorator registered no such name.
     """
     if name not in _REGISTERED:
-        raise ValueError(f"backend {name!r} was not registered by register_backend, got {sorted(_REGISTERED)}")
+        listed = f"only {sorted(_REGISTERED)} were" if _REGISTERED else "no backend was"
+        raise ValueError(f"backend {name!r} was not registered by register_backend: {listed}")
     del _REGISTERED[name]
 
 
@@ -84,14 +86,22 @@ def make_backend(backend: Any, **params: Any) -> Any:
     Raises:
         ValueError: If no backend has that name.
         ImportError: If the package that provides it is broken.
-        TypeError: If an object lacks `fit` or `log_prob`, or comes with parameters.
+        TypeError: If the backend has no such parameter, or an object lacks `fit` or `log_prob` or has parameters beside.
 
     Example:
         >>> make_backend("gm", covariance_type="tied").covariance_type
         'tied'
     """
     if isinstance(backend, str):
-        return _load(backend)(**params)
+        factory = _load(backend)
+        try:
+            return factory(**params)
+        except TypeError as error:
+            options = list(inspect.signature(factory).parameters)
+            unknown = [name for name in params if name not in options]
+            if not unknown:
+                raise
+            raise TypeError(f"backend {backend!r} must be given options out of {options}, got {unknown}") from error
     if isinstance(backend, type) or not (hasattr(backend, "fit") and hasattr(backend, "log_prob")):
         raise TypeError(f"backend must be a name or an object with fit and log_prob, got {backend!r}")
     if params:

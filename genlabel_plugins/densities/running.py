@@ -54,8 +54,14 @@ class RunningGaussian(LearntState):
         self.beta = beta
         self._declare("mean_", "variance_", "class_count_")
 
-    def fit(self, x: Tensor, target: Tensor, **_: Any) -> Self:
-        """Forget, then learn from these rows alone, `(N, *)` and `(N,)`."""
+    def fit(self, x: Tensor, target: Tensor, *, n_classes: int | None = None) -> Self:
+        """Forget, then learn from these rows alone, `(N, *)` and `(N,)`.
+
+        Raises:
+            ValueError: If `n_classes` is given and is another number than the constructor's.
+        """
+        if n_classes not in (None, self.n_classes):
+            raise ValueError(f"n_classes must be {self.n_classes}, as the statistics were made for, got {n_classes}")
         self.forget()
         self.update(x, target)
         return self

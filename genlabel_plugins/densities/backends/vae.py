@@ -200,8 +200,9 @@ class VAE(Density):
         known = self.present_[self.trained_]
         # Where every class has one, no device is waited for.
         if len(known) < self.n_classes and not bool(torch.isin(c, known).all()):
+            given = c.unique().tolist()
             raise ValueError(
-                f"c must hold classes with at least {MIN_ROWS} training rows, {known.tolist()}, got others"
+                f"c must hold classes with at least {MIN_ROWS} training rows, {known.tolist()}, got {given}"
             )
         return torch.searchsorted(known, c.contiguous())
 
