@@ -14,7 +14,7 @@ from genlabel_plugins.densities import (
     unregister_backend,
 )
 from genlabel_plugins.labels import LogisticLabel, NearestLabel, PosteriorLabel, linear_label
-from genlabel_plugins.loops import BatchMix, GenerativeMix, GenLabelMix, LabelledMix, ManifoldMix, relabel
+from genlabel_plugins.loops import BatchMix, GenerativeMix, GenLabelMix, LabeledMix, ManifoldMix, RelabelTransform
 from genlabel_plugins.mixing import (
     ColumnCutMix,
     CutMix,
@@ -50,7 +50,7 @@ __all__ = [
     "GenerativeMixSampler",
     "GenerativeMixer",
     "GenerativePairs",
-    "LabelledMix",
+    "LabeledMix",
     "LogisticLabel",
     "ManifoldMix",
     "Mixed",
@@ -59,6 +59,7 @@ __all__ = [
     "NearestLabel",
     "PerClass",
     "PosteriorLabel",
+    "RelabelTransform",
     "Relabeler",
     "Relabeling",
     "RunningGaussian",
@@ -73,7 +74,6 @@ __all__ = [
     "load",
     "make_backend",
     "register_backend",
-    "relabel",
     "save",
     "unregister_backend",
 ]
