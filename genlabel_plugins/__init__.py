@@ -14,7 +14,16 @@ from genlabel_plugins.densities import (
     unregister_backend,
 )
 from genlabel_plugins.labels import LogisticLabel, NearestLabel, PosteriorLabel, linear_label
-from genlabel_plugins.loops import BatchMix, GenerativeMix, GenLabelMix, LabeledMix, ManifoldMix, RelabelTransform
+from genlabel_plugins.loops import (
+    BatchMix,
+    GenerativeMix,
+    GenLabelLoss,
+    GenLabelMix,
+    HeadFeatures,
+    LabeledMix,
+    ManifoldMix,
+    RelabelTransform,
+)
 from genlabel_plugins.mixing import (
     ColumnCutMix,
     CutMix,
@@ -45,11 +54,13 @@ __all__ = [
     "ExcludeIntrusion",
     "FromClassifier",
     "GenLabel",
+    "GenLabelLoss",
     "GenLabelMix",
     "GenerativeMix",
     "GenerativeMixSampler",
     "GenerativeMixer",
     "GenerativePairs",
+    "HeadFeatures",
     "LabeledMix",
     "LogisticLabel",
     "ManifoldMix",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from genlabel_plugins.labels import LabelPolicy, PosteriorLabel, linear_label
+from genlabel_plugins.loops.mixed_batch import MixedBatch
 from genlabel_plugins.mixing.generative import Codec, GenerativeMixer, GenerativePairs
 from genlabel_plugins.mixing.mixers import Inputs, Mixed, clean_first, make_mixer, one_hot
 from genlabel_plugins.relabeler import n_classes_of
@@ -48,16 +49,25 @@ class LabeledMix(nn.Module):
         self.mix = mix
         self.label = PosteriorLabel(label, embed) if isinstance(label, Relabeling) else label
         self.keep_clean = keep_clean
+        self.batch: MixedBatch | None = None
+        self.deferred = False  # set by GenLabelLoss: it relabels, and needs to know of the batch
 
     def forward(self, x: Any, target: Tensor) -> tuple[Inputs, Tensor]:
         """Mixed inputs `(B, *)` and their labels `(B, C)`, of inputs `(B, *)` and class indices `(B,)`."""
         mixed = self.mix(x, target)
         if isinstance(self.label, PosteriorLabel):
             self.label.observe(x, target)
-        y = self.label(mixed)
-        if not self.keep_clean:
-            return mixed.x, y
-        return clean_first(x, mixed.x), torch.cat([one_hot(target, y.shape[1], y), y])
+        y, mask = self.label(mixed), mixed.is_mixed
+        x_mix: Inputs = mixed.x
+        if self.keep_clean:
+            x_mix = clean_first(x, x_mix)
+            y = torch.cat([one_hot(target, y.shape[1], y), y])
+            mask = torch.cat([torch.zeros_like(mask), mask])
+        if self.deferred:
+            n_clean = len(target) if self.keep_clean else 0
+            clean = None if n_clean else x
+            self.batch = MixedBatch(clean=clean, target=target, y=y, y_lin=y, mixed=mask, n_clean=n_clean)
+        return x_mix, y
 
 
 class GenLabelMix(LabeledMix):
