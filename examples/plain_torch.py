@@ -10,7 +10,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from genlabel_plugins import GenLabel, GenLabelMix, LabelledMix, Mixup, intrusion_rates
+from genlabel_plugins import GenLabel, GenLabelMix, LabeledMix, Mixup, intrusion_rates
 
 Mix = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 SEEDS = (0, 1, 2)
@@ -51,7 +51,7 @@ def main() -> None:
         genlabel = GenLabel("gm", gamma=1.0).fit(train_x, train_target)
         mixes: dict[str, Mix] = {
             "no mixing": no_mixing,
-            "mixup": LabelledMix(Mixup(3)),
+            "mixup": LabeledMix(Mixup(3)),
             "GenLabel": GenLabelMix(genlabel),
         }
         for name, mix in mixes.items():

@@ -14,7 +14,16 @@ from genlabel_plugins.densities import (
     unregister_backend,
 )
 from genlabel_plugins.labels import LogisticLabel, NearestLabel, PosteriorLabel, linear_label
-from genlabel_plugins.loops import BatchMix, GenerativeMix, GenLabelMix, LabelledMix, ManifoldMix, relabel
+from genlabel_plugins.loops import (
+    BatchMix,
+    GenerativeMix,
+    GenLabelLoss,
+    GenLabelMix,
+    HeadFeatures,
+    LabeledMix,
+    ManifoldMix,
+    RelabelTransform,
+)
 from genlabel_plugins.mixing import (
     ColumnCutMix,
     CutMix,
@@ -45,11 +54,13 @@ __all__ = [
     "ExcludeIntrusion",
     "FromClassifier",
     "GenLabel",
+    "GenLabelLoss",
     "GenLabelMix",
     "GenerativeMix",
     "GenerativeMixSampler",
     "GenerativeMixup",
-    "LabelledMix",
+    "HeadFeatures",
+    "LabeledMix",
     "LogisticLabel",
     "ManifoldMix",
     "Mixed",
@@ -59,6 +70,7 @@ __all__ = [
     "PerClass",
     "PosteriorLabel",
     "RatioSearch",
+    "RelabelTransform",
     "Relabeler",
     "Relabeling",
     "RunningGaussian",
@@ -73,7 +85,6 @@ __all__ = [
     "load",
     "make_backend",
     "register_backend",
-    "relabel",
     "save",
     "unregister_backend",
 ]

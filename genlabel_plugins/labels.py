@@ -9,8 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from genlabel_plugins._checks import check_labels
 from genlabel_plugins.mixing.intrusion import TrainingSamples
 from genlabel_plugins.mixing.mixers import Inputs, Mixed, one_hot
+from genlabel_plugins.relabeling import Relabeling, shows_mixture
 
 LabelPolicy: TypeAlias = Callable[[Mixed], Tensor]
 
@@ -77,34 +79,55 @@ class NearestLabel(nn.Module):
 class PosteriorLabel(nn.Module):
     """Label of GenLabel: the posterior of class-conditional densities, blended with the linear label.
 
-    `GenLabel(..., top_k=2)` keeps the two most likely classes (Algorithm 3).
+    Rows that were not mixed keep their label. `GenLabel(..., top_k=2)` keeps the two most likely classes (Algorithm 3).
 
     Args:
-        relabeler: Fitted relabeler, an object with `relabel(x, y_mix)`.
+        relabeler: Fitted relabeler, an object with `relabel(x, y_mix)`, or a `Relabeling`.
         embed: Callable from inputs to the features `(B, D)` that the relabeler was fitted on (Algorithm 2); called
             without gradient. By default the inputs themselves.
     """
 
     def __init__(self, relabeler: Any, embed: Callable[[Any], Tensor] | None = None) -> None:
         super().__init__()
-        if not hasattr(relabeler, "relabel"):
+        if not isinstance(relabeler, Relabeling) and not hasattr(relabeler, "relabel"):
             raise TypeError(f"relabeler must have a method relabel(x, y_mix), got {type(relabeler).__name__}")
         self.relabeler = relabeler
         self.embed = embed
+        self._checked = False  # the first labels are; a check waits for the device
 
     def forward(self, mixed: Mixed) -> Tensor:
         """Labels of a mixed batch, shape `(B, C)`."""
-        return self.relabel(mixed.x, mixed.y_mix)
+        return self.relabel(mixed.x, mixed.y_mix, mixed.is_mixed)
 
     @torch.no_grad()
-    def relabel(self, x_mix: Any, y_mix: Tensor) -> Tensor:
+    def observe(self, x: Any, target: Tensor) -> None:
+        """Show clean inputs `(B, *)` and their classes `(B,)` to a `Relabeling` that wants to see them."""
+        if isinstance(self.relabeler, Relabeling) and self.relabeler.wants_clean:
+            self.relabeler.observe(self._features(x), target)
+
+    @torch.no_grad()
+    def relabel(self, x_mix: Any, y_mix: Tensor, mixed: Tensor | None = None) -> Tensor:
         """Labels of mixed inputs, `(B, *), (B, C) -> (B, C)`.
 
+        Args:
+            x_mix: Mixed inputs, shape `(B, *)`.
+            y_mix: Mixed labels, shape `(B, C)`.
+            mixed: Which rows are mixtures, shape `(B,)`; by default those whose label shows two classes.
+
         Raises:
-            ValueError: For a mapping of several inputs without `embed`.
+            ValueError: For a mapping of several inputs without `embed`, or if the first labels are no probabilities.
         """
-        features = x_mix if self.embed is None else self.embed(x_mix)
+        features = self._features(x_mix)
+        if isinstance(self.relabeler, Relabeling):
+            return self.relabeler.label(features, y_mix, mixed)
+        if not self._checked:
+            check_labels(y_mix)
+            self._checked = True
+        mixed = shows_mixture(y_mix) if mixed is None else mixed
+        return torch.where(mixed[:, None], self.relabeler.relabel(features, y_mix), y_mix)
+
+    def _features(self, x: Any) -> Tensor:
+        features = x if self.embed is None else self.embed(x)
         if not isinstance(features, Tensor):
             raise ValueError(f"embed must make one tensor of the inputs {sorted(features)}, got {self.embed}")
-        y: Tensor = self.relabeler.relabel(features, y_mix)
-        return y
+        return features

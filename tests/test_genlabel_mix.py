@@ -15,12 +15,13 @@ from genlabel_plugins import (
     GenerativeMix,
     GenLabel,
     GenLabelMix,
-    LabelledMix,
+    LabeledMix,
     ManifoldMix,
     Mixup,
+    Relabeling,
+    RelabelTransform,
     RunningGaussian,
     make_backend,
-    relabel,
 )
 from genlabel_plugins.mixing import MIXERS
 
@@ -45,12 +46,13 @@ def test_it_mixes_and_relabels(mix):
     x_mix, y = GenLabelMix(genlabel, mix=mix, alpha=0.5, per_sample=True, generator=seeded(1))(x, target)
     mixed = MIXERS[mix](3, alpha=0.5, per_sample=True, generator=seeded(1))(x, target)
     assert torch.equal(x_mix, mixed.x)
-    torch.testing.assert_close(y, 0.7 * genlabel.posterior(mixed.x) + 0.3 * mixed.y_mix)
+    expected = 0.7 * genlabel.posterior(mixed.x) + 0.3 * mixed.y_mix
+    torch.testing.assert_close(y, torch.where(mixed.is_mixed[:, None], expected, mixed.y_mix))
 
 
 def test_gamma_zero_is_plain_mixup_bit_for_bit():
     x, target = rows()
-    plain = LabelledMix(Mixup(3, generator=seeded(1)))(x, target)
+    plain = LabeledMix(Mixup(3, generator=seeded(1)))(x, target)
     mixed = GenLabelMix(fitted(x, target, gamma=0.0), generator=seeded(1))(x, target)
     assert all(torch.equal(a, b) for a, b in zip(plain, mixed, strict=True))
 
@@ -76,6 +78,82 @@ def test_any_batch_size(n):
     torch.testing.assert_close(y.sum(1), torch.ones(n))
 
 
+def kept(mixed):
+    """Rows of a batch that hold one input: partner is itself, or lam is one or zero."""
+    own = mixed.partner == torch.arange(len(mixed.partner))
+    return own | (mixed.lam == 1) | (mixed.lam == 0)
+
+
+@pytest.mark.parametrize("mix", ["mixup", "column_cutmix"])
+def test_rows_that_were_not_mixed_keep_their_label_bit_for_bit(mix):
+    x, target = rows()
+    x = x + 3.0  # far from their classes: the posterior calls them something else
+    genlabel = fitted(*rows(), gamma=1.0)
+    options = {"alpha": 0.2, "per_sample": True}
+    mixed = MIXERS[mix](3, **options, generator=seeded(3))(x, target)
+    assert kept(mixed).any()
+    _, y = GenLabelMix(genlabel, mix=mix, **options, generator=seeded(3))(x, target)
+    assert torch.equal(y[kept(mixed)], mixed.y_mix[kept(mixed)])
+    model = nn.Sequential(nn.Identity(), nn.Linear(4, 3))
+    _, y = ManifoldMix(model, ["0"], MIXERS[mix](3, **options, generator=seeded(3)), relabeler=genlabel, head="1")(
+        x, target
+    )
+    assert torch.equal(y[kept(mixed)], mixed.y_mix[kept(mixed)])
+    hard = torch.eye(3)[target]
+    assert torch.equal(GenLabelMix(genlabel, mix=mix)(x[:1], target[:1])[1], hard[:1])
+    wrapped = RelabelTransform(lambda x, t: (x, torch.eye(3)[t]), genlabel)
+    assert torch.equal(wrapped(x, target)[1], hard)
+
+
+def test_a_transform_that_leaves_a_batch_alone_gives_hard_labels():
+    x, target = rows()
+    wrapped = RelabelTransform(v2.RandomApply([v2.MixUp(num_classes=3)], p=0.0), fitted(x, target, gamma=1.0))
+    x_same, y = wrapped(x[:, None, None], target)
+    assert torch.equal(x_same[:, 0, 0], x)
+    assert torch.equal(y, torch.eye(3)[target])
+
+
+def test_labels_of_a_transform_are_not_trusted_by_shape():
+    x, target = rows()
+
+    def kornia(x, target):  # RandomMixUpV2 of kornia 0.9.0: columns (class, class of the partner, share of the partner)
+        share = torch.rand(len(x), generator=seeded())
+        columns = [target.to(x), target.flip(0).to(x), share]
+        return torch.lerp(x, x.flip(0), share[:, None]), torch.stack(columns, 1)
+
+    with pytest.raises(ValueError, match=r"probabilities of shape \(B, C\).*kornia's columns \(class, class, share\)"):
+        RelabelTransform(kornia, fitted(x, target))(x, target)
+
+
+def test_a_relabeling_goes_with_any_mixer():
+    x, target = rows()
+    genlabel = fitted(x, target, gamma=0.7)
+    relabeling = Relabeling(3, relabeler=genlabel)
+    expected = GenLabelMix(genlabel, generator=seeded(1))(x, target)
+    actual = LabeledMix(Mixup(3, generator=seeded(1)), relabeling)(x, target)
+    assert all(torch.equal(a, b) for a, b in zip(actual, expected, strict=True))
+    assert torch.equal(GenLabelMix(relabeling, generator=seeded(1))(x, target)[1], expected[1])
+    assert 0.9 < relabeling.report()["relabeled"] <= 1
+    with pytest.raises(ValueError, match="embed goes with a Relabeling"):
+        LabeledMix(Mixup(3), embed=first_pixel)
+
+
+def test_a_relabeling_of_algorithm_3_observes_what_it_is_mixed_from():
+    x, target = rows()
+    relabeling = Relabeling(3, gamma=0.7)
+    mix = LabeledMix(Mixup(3, generator=seeded(1)), relabeling, embed=double)
+    mixed = Mixup(3, generator=seeded(1))(x, target)
+    _, y = mix(x, target)
+    running = RunningGaussian(3)
+    running.update(2 * x, target)
+    expected = 0.7 * GenLabel(running, top_k=2).posterior(2 * mixed.x) + 0.3 * mixed.y_mix
+    torch.testing.assert_close(y, torch.where(mixed.is_mixed[:, None], expected, mixed.y_mix))
+
+
+def double(x):
+    return 2 * x
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_inputs_keep_float32_labels(dtype):
     x, target = rows()
@@ -86,6 +164,7 @@ def test_half_precision_inputs_keep_float32_labels(dtype):
 def test_a_step_never_reads_a_number_back_from_the_device():
     x, target = rows()
     mix = GenLabelMix(fitted(x, target), per_sample=True)
+    mix(x, target)  # the first batch is checked
     with FakeTensorMode(allow_non_fake_inputs=True):
         assert mix(torch.rand(8, 4), torch.zeros(8, dtype=torch.long))[1].shape == (8, 3)
 
@@ -153,7 +232,7 @@ def test_torchvision_transforms_are_wrapped(transform):
     target = torch.arange(24) % 3
     x = torch.randn(24, 3, 6, 6, generator=seeded()) + target.view(-1, 1, 1, 1)
     genlabel = GenLabel(make_backend("gm", covariance_type="diag"), gamma=0.5).fit(x, target)
-    wrapped = relabel(transform(num_classes=3), genlabel)
+    wrapped = RelabelTransform(transform(num_classes=3), genlabel)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         x_mix, y_mix = transform(num_classes=3)(x, target)
@@ -286,8 +365,9 @@ def test_manifold_mix_relabels_by_the_features_of_the_head():
     genlabel = GenLabel(running, top_k=2)
     mix = ManifoldMix(model, ["1"], Mixup(3, generator=seeded(1)), relabeler=genlabel, head="2")
     output, y = mix(x, target)
-    features = model[1](Mixup(3, generator=seeded(1))(model[0](x), target).x)
-    torch.testing.assert_close(y, genlabel.posterior(features))
+    mixed = Mixup(3, generator=seeded(1))(model[0](x), target)
+    expected = genlabel.posterior(model[1](mixed.x))
+    torch.testing.assert_close(y, torch.where(mixed.is_mixed[:, None], expected, mixed.y_mix))
     F.cross_entropy(output, y).backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
 

@@ -46,7 +46,9 @@ def test_nearest_is_one_nearest_neighbour(clusters, mixed):
 def test_posterior_is_what_the_relabeler_says(clusters, mixed, gamma, top_k):
     genlabel = GenLabel("gm", gamma=gamma, top_k=top_k).fit(*clusters)
     y = PosteriorLabel(genlabel)(mixed)
-    assert torch.equal(y, genlabel.relabel(mixed.x, mixed.y_mix))
+    expected = genlabel.relabel(mixed.x, mixed.y_mix)
+    assert torch.equal(y[mixed.is_mixed], expected[mixed.is_mixed])
+    assert torch.equal(y[~mixed.is_mixed], mixed.y_mix[~mixed.is_mixed])  # a row that is its own partner
     if top_k is not None:
         assert ((y > 0).sum(1) <= 2).all()
     if gamma == 0:
@@ -67,7 +69,7 @@ def test_logistic_is_the_posterior_between_two_gaussians():
     # (2 lam - 1) |m|^2 / (2 s^2) for distance |m|, so sigma = s^2 / |m|^2.
     means = torch.tensor([[-1.0, 0.5], [2.0, 1.0]], dtype=torch.float64)
     variance = 0.4
-    lam = torch.linspace(0, 1, 11, dtype=torch.float64)
+    lam = torch.linspace(0.01, 0.99, 11, dtype=torch.float64)  # a row that is not mixed keeps its label
 
     class Means(torch.nn.Module):
         def fit(self, x, target):
@@ -79,7 +81,8 @@ def test_logistic_is_the_posterior_between_two_gaussians():
     pair = Mixup(2, pairing="flip")(means, torch.tensor([0, 1]))
     x_mix = lam[:, None] * means[0] + (1 - lam[:, None]) * means[1]
     sigma = variance / (means[0] - means[1]).square().sum().item()
-    rows = {"target_i": torch.zeros(11).long(), "target_j": torch.ones(11).long(), "partner": torch.zeros(11).long()}
+    rows = {"target_i": torch.zeros(11).long(), "target_j": torch.ones(11).long(), "partner": torch.arange(11).flip(0)}
+    rows["partner"][5] = 0
     along = type(pair)(x=x_mix, lam=lam, y_mix=torch.stack([lam, 1 - lam], 1), **rows)
     torch.testing.assert_close(LogisticLabel(sigma)(along), PosteriorLabel(GenLabel(Means()))(along))
 

@@ -214,10 +214,20 @@ def test_gradients_flow_to_the_inputs():
 @pytest.mark.parametrize("mix", MIXERS)
 def test_mixing_never_reads_a_number_back_from_the_device(mix, pairing):
     # A fake tensor has no numbers: .item(), bool() or a boolean index would raise.
+    mixer = make_mixer(mix, n_classes=3, per_sample=True, pairing=pairing)
+    mixer(torch.rand(SHAPES[mix]), torch.zeros(8, dtype=torch.long))  # the targets of the first batch are checked
     with FakeTensorMode():
         x, target = torch.rand(SHAPES[mix]), torch.zeros(8, dtype=torch.long)
-        mixed = make_mixer(mix, n_classes=3, per_sample=True, pairing=pairing)(x, target)
+        mixed = mixer(x, target)
         assert mixed.x.shape == x.shape
+        assert mixed.is_mixed.shape == target.shape
+
+
+@pytest.mark.parametrize("mix", MIXERS)
+def test_targets_out_of_range_are_named(mix):
+    for target in (torch.arange(8), torch.arange(8) - 1):
+        with pytest.raises(ValueError, match=r"target must lie in 0\.\.6, got values from"):
+            make_mixer(mix, n_classes=7)(torch.rand(SHAPES[mix]), target)
 
 
 @settings(max_examples=40, deadline=None)

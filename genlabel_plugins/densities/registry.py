@@ -86,7 +86,7 @@ def make_backend(backend: Any, **params: Any) -> Any:
     Raises:
         ValueError: If no backend has that name.
         ImportError: If the package that provides it is broken.
-        TypeError: If the backend has no such parameter, or an object lacks `fit` or `log_prob` or has parameters beside.
+        TypeError: If the backend lacks such a parameter, or an object `fit` or `log_prob`, or has parameters beside.
 
     Example:
         >>> make_backend("gm", covariance_type="tied").covariance_type

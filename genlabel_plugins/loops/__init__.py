@@ -1,7 +1,21 @@
 """Mixing and relabeling in loops of plain PyTorch."""
 
 from genlabel_plugins.loops.feature_tap import FeatureTap
-from genlabel_plugins.loops.genlabel_mix import BatchMix, GenerativeMix, GenLabelMix, LabelledMix, relabel
+from genlabel_plugins.loops.genlabel_loss import GenLabelLoss
+from genlabel_plugins.loops.genlabel_mix import BatchMix, GenerativeMix, GenLabelMix, LabeledMix, RelabelTransform
+from genlabel_plugins.loops.head_features import HeadFeatures
 from genlabel_plugins.loops.manifold import ManifoldMix
+from genlabel_plugins.loops.mixed_batch import MixedBatch
 
-__all__ = ["BatchMix", "FeatureTap", "GenLabelMix", "GenerativeMix", "LabelledMix", "ManifoldMix", "relabel"]
+__all__ = [
+    "BatchMix",
+    "FeatureTap",
+    "GenLabelLoss",
+    "GenLabelMix",
+    "GenerativeMix",
+    "HeadFeatures",
+    "LabeledMix",
+    "ManifoldMix",
+    "MixedBatch",
+    "RelabelTransform",
+]

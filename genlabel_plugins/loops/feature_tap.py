@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
 from torch import Tensor, nn
@@ -45,6 +47,15 @@ class FeatureTap:
         """The captured features, given out once: those of an earlier step never label a later one."""
         features, self.features, self.overwritten = self.features, None, False
         return features
+
+    @contextmanager
+    def in_any_mode(self) -> Iterator[None]:
+        """Capture inside this context whatever mode the hooked module is in."""
+        before, self.training_only = self.training_only, False
+        try:
+            yield
+        finally:
+            self.training_only = before
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self

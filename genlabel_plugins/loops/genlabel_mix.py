@@ -1,4 +1,4 @@
-"""GenLabelMix: mixing and relabelling in one callable, for any training loop, loader or transform."""
+"""GenLabelMix: mixing and relabeling in one callable, for any training loop, loader or transform."""
 
 from __future__ import annotations
 
@@ -10,53 +10,73 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from genlabel_plugins.labels import LabelPolicy, PosteriorLabel, linear_label
+from genlabel_plugins.loops.mixed_batch import MixedBatch
 from genlabel_plugins.mixing.generative import Codec, GenerativeMixup, RatioSearch
-from genlabel_plugins.mixing.mixers import Inputs, Mixed, make_mixer, map_inputs, one_hot
+from genlabel_plugins.mixing.mixers import Inputs, Mixed, clean_first, make_mixer, one_hot
 from genlabel_plugins.relabeler import n_classes_of
+from genlabel_plugins.relabeling import Relabeling
 
 
-class LabelledMix(nn.Module):
+class LabeledMix(nn.Module):
     """Mix a batch and label it: `(x, target) -> (x_mix, y)`.
 
     Args:
         mix: Mixer, a callable `(x, target) -> Mixed`.
-        label: Label policy, a callable `Mixed -> y`.
+        label: Label policy, a callable `Mixed -> y`, or a `Relabeling`; that of Algorithm 3 observes the clean rows.
+        embed: Callable from inputs to the features that a `Relabeling` knows; by default the inputs themselves.
         keep_clean: Return the clean rows before the mixed ones, 2B in all, so that a mean loss is that of both.
 
     Example:
         >>> import torch
         >>> from genlabel_plugins import LogisticLabel
         >>> from genlabel_plugins import Mixup
-        >>> x_mix, y = LabelledMix(Mixup(2), LogisticLabel(sigma=0.1))(torch.rand(4, 3), torch.tensor([0, 1, 0, 1]))
+        >>> x_mix, y = LabeledMix(Mixup(2), LogisticLabel(sigma=0.1))(torch.rand(4, 3), torch.tensor([0, 1, 0, 1]))
         >>> x_mix.shape, y.shape
         (torch.Size([4, 3]), torch.Size([4, 2]))
     """
 
     def __init__(
-        self, mix: Callable[..., Mixed], label: LabelPolicy = linear_label, *, keep_clean: bool = False
+        self,
+        mix: Callable[..., Mixed],
+        label: LabelPolicy | Relabeling = linear_label,
+        *,
+        embed: Callable[[Any], Tensor] | None = None,
+        keep_clean: bool = False,
     ) -> None:
         super().__init__()
+        if embed is not None and not isinstance(label, Relabeling):
+            raise ValueError(f"embed goes with a Relabeling as label, got it beside {label!r}")
         self.mix = mix
-        self.label = label
+        self.label = PosteriorLabel(label, embed) if isinstance(label, Relabeling) else label
         self.keep_clean = keep_clean
+        self.batch: MixedBatch | None = None
+        self.deferred = False  # set by GenLabelLoss: it relabels, and needs to know of the batch
 
     def forward(self, x: Any, target: Tensor) -> tuple[Inputs, Tensor]:
         """Mixed inputs `(B, *)` and their labels `(B, C)`, of inputs `(B, *)` and class indices `(B,)`."""
         mixed = self.mix(x, target)
-        y = self.label(mixed)
-        if not self.keep_clean:
-            return mixed.x, y
-        both = map_inputs(lambda clean, x_mix: torch.cat([clean, x_mix]), x, mixed.x)
-        return both, torch.cat([one_hot(target, y.shape[1], y), y])
+        if isinstance(self.label, PosteriorLabel):
+            self.label.observe(x, target)
+        y, mask = self.label(mixed), mixed.is_mixed
+        x_mix: Inputs = mixed.x
+        if self.keep_clean:
+            x_mix = clean_first(x, x_mix)
+            y = torch.cat([one_hot(target, y.shape[1], y), y])
+            mask = torch.cat([torch.zeros_like(mask), mask])
+        if self.deferred:
+            n_clean = len(target) if self.keep_clean else 0
+            clean = None if n_clean else x
+            self.batch = MixedBatch(clean=clean, target=target, y=y, y_lin=y, mixed=mask, n_clean=n_clean)
+        return x_mix, y
 
 
-class GenLabelMix(LabelledMix):
+class GenLabelMix(LabeledMix):
     """Mix a batch and relabel it by class-conditional densities (GenLabel, Algorithms 1 and 2).
 
     A picklable module: it works in a plain loop, inside a loader (`BatchMix`), and moves with `.to(device)`.
 
     Args:
-        relabeler: Fitted relabeler, such as `GenLabel("gm").fit(x, target)`.
+        relabeler: Fitted relabeler, such as `GenLabel("gm").fit(x, target)`, or a `Relabeling`.
         mix: `"mixup"`, `"cutmix"`, `"column_cutmix"` or a mixer, a callable `(x, target) -> Mixed`.
         embed: Callable from mixed inputs to the features that the relabeler was fitted on (Algorithm 2).
         keep_clean: Return the clean rows before the mixed ones, 2B in all, so that a mean loss is that of both.
@@ -92,7 +112,7 @@ class GenLabelMix(LabelledMix):
         super().__init__(make_mixer(mix, **options), PosteriorLabel(relabeler, embed), keep_clean=keep_clean)
 
 
-class GenerativeMix(LabelledMix):
+class GenerativeMix(LabeledMix):
     """Mix a batch where its class densities have the ratio lam: `(x, target) -> (x_mix, y)`.
 
     Takes the place of `GenLabelMix`: a picklable module for plain loops, and inside a loader (`BatchMix`).
@@ -141,7 +161,7 @@ class BatchMix:
     Example:
         >>> import torch
         >>> from genlabel_plugins import Mixup
-        >>> collate_fn = BatchMix(LabelledMix(Mixup(2)))
+        >>> collate_fn = BatchMix(LabeledMix(Mixup(2)))
         >>> x_mix, y = collate_fn([(torch.rand(3), 0), (torch.rand(3), 1)])
         >>> x_mix.shape, y.shape
         (torch.Size([2, 3]), torch.Size([2, 2]))
@@ -172,40 +192,40 @@ class BatchMix:
         return fields if isinstance(batch, Mapping) else tuple(fields.values())
 
 
-class RelabelledMix(nn.Module):
-    """A transform `(x, target) -> (x_mix, y_mix)` whose labels are corrected; made by `relabel`."""
+class RelabelTransform(nn.Module):
+    """Correct the labels of a mixing transform of another library, such as `v2.MixUp` or `v2.CutMix` of torchvision.
 
-    def __init__(self, transform: Callable[..., Any], label: PosteriorLabel) -> None:
-        super().__init__()
-        self.transform = transform
-        self.label = label
-
-    def forward(self, *batch: Any) -> tuple[Any, Tensor]:
-        """Call the transform with whatever it takes and correct the labels that it returns."""
-        x_mix, y_mix = self.transform(*batch)
-        return x_mix, self.label.relabel(x_mix, y_mix)
-
-
-def relabel(
-    transform: Callable[..., Any], relabeler: Any, *, embed: Callable[[Any], Tensor] | None = None
-) -> RelabelledMix:
-    """Wrap a mixing transform of another library, such as `v2.MixUp` or `v2.CutMix` of torchvision.
+    A picklable module, called as the transform is. Rows that it did not mix keep their label: those whose label shows
+    one class, and a batch that it hands on with class indices, which become hard labels.
 
     Args:
         transform: Callable that returns `(x_mix, y_mix)` with labels of shape `(B, C)`.
-        relabeler: Fitted relabeler, such as `GenLabel("gm").fit(x, target)`.
+        relabeler: Fitted relabeler, such as `GenLabel("gm").fit(x, target)`, or a `Relabeling`.
         embed: Callable from mixed inputs to the features that the relabeler was fitted on (Algorithm 2).
 
-    Returns:
-        A picklable module, called as the transform is.
+    Raises:
+        ValueError: If the labels of the first batch are no probabilities, naming the format that they look like.
 
     Example:
         >>> import torch
         >>> from genlabel_plugins import GenLabel
         >>> x, target = torch.randn(40, 3), torch.arange(40) % 2
         >>> halves = lambda x, target: ((x + x.flip(0)) / 2, torch.full((len(x), 2), 0.5))
-        >>> x_mix, y = relabel(halves, GenLabel("gm").fit(x, target))(x, target)
+        >>> x_mix, y = RelabelTransform(halves, GenLabel("gm").fit(x, target))(x, target)
         >>> y.shape
         torch.Size([40, 2])
     """
-    return RelabelledMix(transform, PosteriorLabel(relabeler, embed))
+
+    def __init__(
+        self, transform: Callable[..., Any], relabeler: Any, *, embed: Callable[[Any], Tensor] | None = None
+    ) -> None:
+        super().__init__()
+        self.transform = transform
+        self.label = PosteriorLabel(relabeler, embed)
+
+    def forward(self, *batch: Any) -> tuple[Any, Tensor]:
+        """Call the transform with whatever it takes and correct the labels that it returns."""
+        x_mix, y_mix = self.transform(*batch)
+        if isinstance(y_mix, Tensor) and y_mix.ndim == 1 and not y_mix.is_floating_point():
+            return x_mix, one_hot(y_mix, n_classes_of(self.label.relabeler), torch.zeros((), device=y_mix.device))
+        return x_mix, self.label.relabel(x_mix, y_mix)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genlabel_plugins.labels import PosteriorLabel
 from genlabel_plugins.mixing.mixers import Mixed
 
 
@@ -21,8 +22,8 @@ class ManifoldMix:
         layers: Names of the modules whose first input may be mixed, as in `model.named_modules()`; `""` is the model
             itself, so that its input is mixed.
         mix: Mixer, such as `Mixup(n_classes)`.
-        relabeler: Corrects the labels by the input of `head`, such as a `RunningGaussian` inside `GenLabel`; by
-            default labels stay linear.
+        relabeler: Corrects the labels by the input of `head`, such as a `RunningGaussian` inside `GenLabel`, or
+            a `Relabeling`; by default labels stay linear.
         head: Name of the module whose input the relabeler knows, usually the classifier.
         generator: Source of randomness on the CPU for the layer; by default the global one.
 
@@ -61,7 +62,7 @@ class ManifoldMix:
         self.model = model
         self.layers = list(layers)
         self.mix = mix
-        self.relabeler = relabeler
+        self.label = None if relabeler is None else PosteriorLabel(relabeler)
         self.head = head
         self.generator = generator
 
@@ -91,4 +92,4 @@ class ManifoldMix:
         if not mixed or (self.head is not None and not features):
             raise RuntimeError(f"the model ran without its layer {layer!r} or its head {self.head!r}")
         y = mixed[0].y_mix
-        return output, y if self.relabeler is None else self.relabeler.relabel(features[0], y)
+        return output, y if self.label is None else self.label.relabel(features[0], y, mixed[0].is_mixed)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from genlabel_plugins._checks import check_target
 from genlabel_plugins.mixing.pairing import Pairing, draw_beta, draw_device, draw_partner, flat_rows
 
 Inputs: TypeAlias = "Tensor | Mapping[str, Tensor]"
@@ -82,14 +83,18 @@ class Mixer(ABC):
         self.pairing = pairing
         self.per_sample = per_sample
         self.generator = generator
+        self._checked = False
 
     def __call__(self, x: Inputs, target: Tensor) -> Mixed:
         """Mix inputs `(B, *)` of classes `target`, shape `(B,)`.
 
         Raises:
-            ValueError: On shapes that do not fit together.
+            ValueError: On shapes that do not fit together, or class indices out of range in the first batch.
         """
         first = _check_batch(x, target)
+        if not self._checked:  # once: it waits for the device
+            check_target(target, self.n_classes)
+            self._checked = True
         if self.generator is not None and get_worker_info() is not None:
             raise ValueError(
                 "generator must be None in a DataLoader's workers, where each would draw the same numbers: "
@@ -123,7 +128,9 @@ class Mixer(ABC):
         return lam.to(partner.device, dtype, non_blocking=True).expand(n_rows)
 
     def __repr__(self) -> str:
-        options = ", ".join(f"{name}={value!r}" for name, value in vars(self).items() if name != "generator")
+        options = ", ".join(
+            f"{name}={value!r}" for name, value in vars(self).items() if name not in ("generator", "_checked")
+        )
         return f"{type(self).__name__}({options})"
 
 

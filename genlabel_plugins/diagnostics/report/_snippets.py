@@ -95,12 +95,12 @@ def _torch(table: LabeledTable, recommendation: Recommendation) -> str:
     scheme, backend, gamma, keep_clean = recommendation.setting
     imports = {
         "vanilla": "",
-        "mixup": "from genlabel_plugins import LabelledMix, Mixup\n",
+        "mixup": "from genlabel_plugins import LabeledMix, Mixup\n",
         "genlabel": "from genlabel_plugins import GenLabel, GenLabelMix\n",
     }[scheme]
     mixer = {
         "vanilla": "",
-        "mixup": "mix = LabelledMix(Mixup(n_classes, alpha=1.0))\n",
+        "mixup": "mix = LabeledMix(Mixup(n_classes, alpha=1.0))\n",
         "genlabel": f"mix = GenLabelMix(GenLabel({backend!r}, gamma={gamma}).fit(x, target), alpha=1.0)\n",
     }[scheme]
     clean = "        loss = cross_entropy(model(x[rows]), target[rows])\n"

@@ -1,0 +1,51 @@
+"""What a mixer knows of the batch it mixed last, in the open for a loss that comes after the forward."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(kw_only=True)
+class MixedBatch:
+    """A mixed batch of R rows as the loop sees it, made of B clean ones.
+
+    Attributes:
+        clean: Inputs before mixing, shape `(B, *)`; None if nobody asks for them.
+        target: Their class indices, shape `(B,)`.
+        y: Labels that the loop was given, shape `(R, C)`.
+        y_lin: The same before any smoothing, shape `(R, C)`.
+        mixed: Which rows are mixtures, shape `(R,)`.
+        n_clean: Rows at the front that are the clean ones themselves: B or none.
+        n_taken: Rows that were taken so far.
+    """
+
+    clean: Any
+    target: Tensor
+    y: Tensor
+    y_lin: Tensor
+    mixed: Tensor
+    n_clean: int = 0
+    n_taken: int = 0
+
+    def take(self, n_rows: int) -> MixedBatch:
+        """The next rows, as a loop over micro-batches comes by them."""
+        rows = slice(self.n_taken, self.n_taken + n_rows)
+        self.n_taken += n_rows
+        target = self.target[: self.n_clean][rows]
+        return replace(
+            self,
+            clean=None,
+            target=target,
+            y=self.y[rows],
+            y_lin=self.y_lin[rows],
+            mixed=self.mixed[rows],
+            n_clean=len(target),
+        )
+
+    def take_clean(self) -> tuple[Any, Tensor] | None:
+        """Inputs before mixing and their class indices, given out once."""
+        clean, self.clean = self.clean, None
+        return None if clean is None else (clean, self.target)
