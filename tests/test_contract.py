@@ -1,6 +1,7 @@
 """Every backend that is registered keeps the contract, the moment it is registered."""
 
 from functools import partial
+from unittest import SkipTest
 
 import pytest
 import torch
@@ -71,6 +72,41 @@ class Careless(GaussianMixture):
         return super()._log_prob(x.nan_to_num(0.0))
 
 
+class Blurred(GaussianMixture):
+    """Breaks its claim that a class far away changes nothing for the others: it knows less the farther that is."""
+
+    normalized = False
+
+    def __init__(self):
+        super().__init__()
+        self._declare("spread_")
+
+    def _fit(self, x, target, generator):
+        super()._fit(x, target, generator)
+        self.spread_ = x.std(0).max() / (x[target == 0].std(0).max() + 1e-3 * x.std(0).max() + 1e-12)
+
+    def _log_prob(self, x):
+        return super()._log_prob(x) / (1 + self.spread_ / 100)
+
+
+class Declining(GaussianMixture):
+    """Says that it does not stand what it does not stand."""
+
+    declines = frozenset({"far_class", "sentinel"})
+
+
+def test_a_regime_is_declined_in_the_open():
+    for check in relabeler_checks():
+        if check.__name__.removeprefix("check_") in Declining.declines:
+            with pytest.raises(SkipTest, match="declines the regime"):
+                check(Declining)
+
+
+@pytest.mark.parametrize("name", list_backends())
+def test_only_regimes_that_exist_are_declined(name):
+    assert make_backend(name).declines <= {check.__name__.removeprefix("check_") for check in relabeler_checks()}
+
+
 @pytest.mark.parametrize(
     ("broken", "check"),
     [
@@ -78,6 +114,7 @@ class Careless(GaussianMixture):
         (Noisy, "check_shape_and_dtype"),
         (Unnormalised, "check_integrates_to_one"),
         (Careless, "check_row_without_a_density_keeps_its_label"),
+        (Blurred, "check_far_class"),
     ],
 )
 def test_a_broken_backend_is_named_by_the_check_it_breaks(broken, check):

@@ -208,6 +208,20 @@ def steep_and_rough():
     yield "noise, nearest rows", make_backend("nn").fit(noise, labels), noise, labels
 
 
+def test_the_second_search_can_be_turned_off():
+    asked = []
+
+    class Counted(Measured):
+        def log_prob(self, x):
+            asked.append(len(x))
+            return super().log_prob(x)
+
+    _, density, x, target = list(steep_and_rough())[3]
+    i, j, lam = pairs(x, target, 50)
+    RatioSearch(Counted(density), n_fine=0)(x[i], x[j], target[i], target[j], lam)
+    assert sum(asked) == len(i) * (7 + 6 + 1)  # a grid of seven, six steps, and the ratio at the finished point
+
+
 @pytest.mark.parametrize("measured", [False, True])
 def test_what_a_fine_grid_attains_is_attained(measured):
     grid = torch.linspace(0, 1, 501, dtype=torch.float64)
@@ -406,6 +420,8 @@ def test_options_and_inputs_out_of_range_are_named():
         RatioSearch(density, encode=lambda x, c: x)
     with pytest.raises(ValueError, match="even number, got 3"):
         RatioSearch(density, n_intervals=3)
+    with pytest.raises(ValueError, match="n_fine must be 0 or a positive even number, got -2"):
+        RatioSearch(density, n_fine=-2)
     with pytest.raises(ValueError, match="floating point"):
         RatioSearch(density)(x[:2].to(torch.uint8), x[:2].to(torch.uint8), target[:2], target[:2], 0.5)
     with pytest.raises(ValueError, match="one dtype and shape"):

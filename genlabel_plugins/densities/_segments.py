@@ -12,7 +12,7 @@ from genlabel_plugins._state import accumulator, as_rows
 from genlabel_plugins.densities.density import Density
 
 MIN_SCRATCH = 2**14  # elements, so that few components are scored at several positions at once
-FINE_INTERVALS, FINE_STEPS = 64, 40  # of the search for what a first one misses
+FINE_STEPS = 40  # of the search for what a first one misses
 
 
 class LogRatio(Protocol):
@@ -128,15 +128,22 @@ def segment_ends(density: Density, x: Tensor, pair: Tensor) -> tuple[Tensor, Ten
 
 
 def closest_position(
-    log_ratio: LogRatio, goal: Tensor, lam: Tensor, *, n_intervals: int = 6, n_steps: int = 6, tolerance: float = 1e-4
+    log_ratio: LogRatio,
+    goal: Tensor,
+    lam: Tensor,
+    *,
+    n_intervals: int = 6,
+    n_steps: int = 6,
+    n_fine: int = 64,
+    tolerance: float = 1e-4,
 ) -> Tensor:
     """Position in [0, 1] at which `log_ratio` equals `goal`, or else comes closest to it.
 
     Of several such positions the one nearest to `lam` is taken, where linear mixing would stand. For a
     quadratic this is exact. Any other log-ratio is scanned on a grid that has `lam` as a point; then a parabola
     through three positions says where to look next, in a bracket that is halved where it shrinks too slowly, or,
-    without a change of sign, for the extremum. What still misses the goal is searched again on a grid of
-    `FINE_INTERVALS`, which waits for the device once.
+    without a change of sign, for the extremum. What still misses the goal is searched again on a fine grid, which
+    waits for the device.
 
     Args:
         log_ratio: Log-ratio along each segment.
@@ -144,6 +151,7 @@ def closest_position(
         lam: Preferred position, shape `(B,)`.
         n_intervals: Grid intervals between the ends, an even number.
         n_steps: Evaluations after those of the grid.
+        n_fine: Intervals of the fine grid, an even number; 0 leaves what misses the goal as it is.
         tolerance: Largest difference between the logistic of `goal` and that of a log-ratio that attains it.
 
     Returns:
@@ -161,10 +169,10 @@ def closest_position(
     if isinstance(log_ratio, QuadraticLogRatio):
         return _quadratic_position(log_ratio, goal, lam)
     t, missed = _searched_position(log_ratio, goal, lam, tolerance, n_intervals=n_intervals, n_steps=n_steps)
-    rows = missed.nonzero().squeeze(1)
+    rows = missed.nonzero().squeeze(1) if n_fine else missed.new_empty(0)
     if len(rows):
         again = log_ratio.take(rows), goal[rows], lam[rows], tolerance
-        t[rows], _ = _searched_position(*again, n_intervals=FINE_INTERVALS, n_steps=FINE_STEPS, stop_early=True)
+        t[rows], _ = _searched_position(*again, n_intervals=n_fine, n_steps=FINE_STEPS, stop_early=True)
     return t
 
 

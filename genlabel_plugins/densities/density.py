@@ -19,12 +19,14 @@ class Density(LearntState):
     are set aside, and no autocast or autograd reaches a log-density.
 
     Three class attributes are claims, to which `genlabel_plugins.testing` holds a backend; one that cannot keep
-    a claim sets it to False.
+    a claim sets it to False. A regime of untidy rows that it does not stand is named in a fourth.
 
     Attributes:
         normalized: Each density integrates to one.
         exact: `fit` has one answer, whatever the order of rows and classes; False where training draws batches.
         compilable: `log_prob` is one graph for `torch.compile(fullgraph=True)`.
+        declines: Regimes of `genlabel_plugins.testing`: `"row_order_of_ties"`, `"far_class"`, `"sentinel"`,
+            `"one_more_row"`, `"twins"`.
         offset_: Mean of the training rows, shape `(D,)`; its dtype is the dtype of all log-densities.
         class_count_: Training rows per class, shape `(C,)`.
         present_: Indices of the classes that have rows, shape `(K,)`; the others have density zero.
@@ -33,6 +35,7 @@ class Density(LearntState):
     normalized: ClassVar[bool] = True
     exact: ClassVar[bool] = True
     compilable: ClassVar[bool] = True
+    declines: ClassVar[frozenset[str]] = frozenset()
 
     offset_: Tensor
     class_count_: Tensor

@@ -47,7 +47,9 @@ class RatioSearch:
         relabeler: Fitted density or relabeler; its `log_prob` is the only thing used, and its `segment`,
             where it has one, to propose the point at less cost.
         n_intervals: Grid intervals in which a root is looked for, where there is no closed form.
-        n_steps: Evaluations that narrow it down; what they miss is searched on a fine grid.
+        n_steps: Evaluations that narrow it down.
+        n_fine: Grid intervals in which lam is looked for where the first search misses it; 0 turns that off, for
+            densities of which each evaluation is dear.
         tolerance: Largest difference between lam and a ratio that attains it.
         encode: Callable from inputs and classes to codes, `(B, *), (B,) -> (B, L)`; the path then runs between
             codes. `GANInversion.invert` and `VAE.encode` are such callables.
@@ -56,7 +58,7 @@ class RatioSearch:
             classes fade into each other, so that it ends on the manifold of either class.
 
     Raises:
-        ValueError: If only one of `encode` and `decode` is given, or `n_intervals` is odd.
+        ValueError: If only one of `encode` and `decode` is given, or a number of intervals is odd.
 
     Example:
         >>> from genlabel_plugins import make_backend
@@ -75,6 +77,7 @@ class RatioSearch:
         *,
         n_intervals: int = 6,
         n_steps: int = 6,
+        n_fine: int = 64,
         tolerance: float = 1e-4,
         encode: Codec | None = None,
         decode: Codec | None = None,
@@ -83,9 +86,12 @@ class RatioSearch:
             raise ValueError("encode and decode go together, got only one of them")
         if n_intervals < 2 or n_intervals % 2:
             raise ValueError(f"n_intervals must be a positive even number, got {n_intervals}")
+        if n_fine < 0 or n_fine % 2:
+            raise ValueError(f"n_fine must be 0 or a positive even number, got {n_fine}")
         self.relabeler = relabeler
         self.n_intervals = n_intervals
         self.n_steps = n_steps
+        self.n_fine = n_fine
         self.tolerance = tolerance
         self.encode = encode
         self.decode = decode
@@ -162,6 +168,7 @@ class RatioSearch:
             wide,
             n_intervals=self.n_intervals,
             n_steps=self.n_steps,
+            n_fine=self.n_fine,
             tolerance=self.tolerance,
         )
 

@@ -56,8 +56,8 @@ class MixedTypes(Density):
         self.continuous_params = continuous_params
         self.smoothing = smoothing
         self.density = make_backend(continuous, **(continuous_params or {}))
-        for claim in ("normalized", "exact", "compilable"):  # frequencies keep all three
-            setattr(self, claim, getattr(self.density, claim, False))
+        for claim in ("normalized", "exact", "compilable", "declines"):  # frequencies keep all of them
+            setattr(self, claim, getattr(self.density, claim, frozenset() if claim == "declines" else False))
         self._declare("log_frequency_", "log_frequency_mean_")
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
