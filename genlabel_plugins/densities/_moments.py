@@ -62,10 +62,17 @@ def _narrow(target: Tensor, n_classes: int) -> Tensor:
     return target.to(torch.int16) if n_classes <= 2**15 else target
 
 
-Block = tuple[int, Tensor, Tensor, Tensor, Tensor]  # count, mean, scatter, sums of third and of fourth powers
+class _Block(NamedTuple):
+    """Number and mean of rows, and the sums of powers about it; third and fourth powers column by column."""
+
+    n_rows: int
+    mean: Tensor
+    scatter: Tensor
+    third: Tensor
+    fourth: Tensor
 
 
-def _moments(block: Tensor, diagonal: bool) -> Block:
+def _moments(block: Tensor, diagonal: bool) -> _Block:
     """Moments of the rows of a block, which is overwritten; all zero of none."""
     mean = block.sum(0, dtype=torch.float64) / max(len(block), 1)
     rounded = mean.to(block.dtype)
@@ -74,21 +81,17 @@ def _moments(block: Tensor, diagonal: bool) -> Block:
     square = block.square()
     scatter = square.sum(0) if diagonal else block.T @ block
     scatter = scatter - len(block) * (missed.square() if diagonal else torch.outer(missed, missed))
-    third = block.mul_(square).sum(0)
-    return len(block), mean, scatter, third.double(), square.square_().sum(0).double()
+    third = block.mul_(square).sum(0, dtype=torch.float64)
+    return _Block(len(block), mean, scatter, third, square.square_().sum(0, dtype=torch.float64))
 
 
-def _merge(a: Block, b: Block) -> Block:
+def _merge(a: _Block, b: _Block) -> _Block:
     """Moments of the rows of two blocks together."""
-    n, shift = a[0] + b[0], b[1] - a[1]
-    if not n:
-        return a
-    part = a[0] * b[0] / n
-    ours, theirs = (s if s.ndim == 1 else s.diagonal() for s in (a[2], b[2]))
-    third = a[3] + b[3] + shift**3 * (part * (a[0] - b[0]) / n) + 3 * shift * (a[0] * theirs - b[0] * ours) / n
-    fourth = a[4] + b[4] + shift**4 * (part * (a[0] ** 2 - a[0] * b[0] + b[0] ** 2) / n**2)
-    fourth += (
-        6 * shift**2 * (a[0] ** 2 * theirs + b[0] ** 2 * ours) / n**2 + 4 * shift * (a[0] * b[3] - b[0] * a[3]) / n
-    )
-    between = shift.square() if a[2].ndim == 1 else torch.outer(shift, shift)
-    return n, a[1] + shift * (b[0] / n), a[2] + b[2] + between * part, third, fourth
+    n, shift = a.n_rows + b.n_rows, b.mean - a.mean
+    p, q = a.n_rows / n, b.n_rows / n
+    within = [s if s.ndim == 1 else s.diagonal() for s in (a.scatter, b.scatter)]
+    third = a.third + b.third + n * p * q * (p - q) * shift**3 + 3 * shift * (p * within[1] - q * within[0])
+    fourth = a.fourth + b.fourth + n * p * q * (p * p - p * q + q * q) * shift**4
+    fourth += 6 * shift**2 * (p * p * within[1] + q * q * within[0]) + 4 * shift * (p * b.third - q * a.third)
+    between = shift.square() if a.scatter.ndim == 1 else torch.outer(shift, shift)
+    return _Block(n, a.mean + shift * q, a.scatter + b.scatter + between * (n * p * q), third, fourth)

@@ -25,7 +25,7 @@ class ClassEstimates(NamedTuple):
         class_count: Rows per class, shape `(K,)`.
         mean: Means of the rows, shape `(K, D)`.
         center: Centers of the classes, shape `(K, D)`: the means, drawn together where rows are few in all.
-        covariance: Covariances, shape `(K, D, D)`, or `(K, D)` where only variances are asked for.
+        covariance: Covariances, shape `(K, D, D)`, or `(K, D)` where only variances are asked for; K is 1 if tied.
         constant: Mask of columns that are constant over all rows, whose variance is set to one, shape `(D,)`.
     """
 
@@ -46,12 +46,13 @@ def class_estimates(
     tied: bool = False,
     ddof: int = 0,
 ) -> ClassEstimates:
-    r"""Estimate :math:`\Sigma_c = (1 - w_c) S_c + w_c P` from the class's own covariance S and the pooled one P.
+    r"""Estimate :math:`\Sigma_c = (1 - w_c) S_c + w_c P_c` from the class's own covariance S and the pooled one P.
 
     By itself, the weight falls from 1 for a class with no more rows than features and one to 0 at
     `ROWS_PER_FEATURE` rows a feature. A column that is mostly one value within the class says little of its
-    variance, however many the rows, and raises the weight: n rows of kurtosis k are worth 2n / (k - 1). Scaling a
-    column scales the estimate.
+    variance, however many the rows, and raises the weight: n rows of kurtosis k are worth 2n / (k - 1). P is the
+    same for all classes, but for columns whose variance in the class is far beyond chance another than the pooled
+    one: they are scaled to it. Scaling a column of the rows scales the estimate.
 
     Where rows are few in all, P in turn is shrunk to its diagonal by the share of noise in its squared
     correlations, and the means to their center by the share of noise in their squared distances from it, without
@@ -64,7 +65,7 @@ def class_estimates(
         shrinkage: `"auto"`, or the weight of a multiple of P's diagonal, in [0, 1] or by scikit-learn's
             `"ledoit_wolf"` or `"oas"`; a class without a spread of its own takes P then.
         diagonal: Estimate variances alone, each column by itself.
-        tied: Give P to all classes.
+        tied: Estimate P alone.
         ddof: By how much divisors fall short of the number of rows.
 
     Reference:
@@ -73,43 +74,44 @@ def class_estimates(
     """
     count, mean, scatter, fourth = class_moments(x.double(), target, int(target.max()) + 1, diagonal=diagonal)
     n_classes, n_within = len(count), len(x) - len(count)
-    rounding = (2 * torch.finfo(x.dtype).eps * (mean + offset)).square()  # (K, D)
-    spread = variances(scatter, diagonal)
-    flat = spread <= rounding * count[:, None]
+    rounding = (2 * torch.finfo(x.dtype).eps * (mean.abs() + offset.abs())).square()  # (K, D)
+    flat = variances(scatter, diagonal) <= rounding * count[:, None]
     if bool(flat.any()):
         scatter = scatter.masked_fill(flat if diagonal else flat[:, :, None] | flat[:, None], 0.0)
-        spread = variances(scatter, diagonal)
-    within = ~flat.all(0)  # (D,)
+    bare = flat.all(0)  # (D,), without a spread within any class
     between = count @ (mean - count @ mean / len(x)).square() / len(x)
-    constant = ~within & (between <= rounding.amax(0))
-    fill = torch.where(within, 0.0, between / (n_within + 1)).masked_fill(constant, 1.0)
+    constant = bare & (between <= rounding.amax(0))
+    fill = torch.where(bare, between / (n_within + 1), 0.0).masked_fill_(constant, 1.0)
     fill = fill if diagonal else fill.diag()
-    few = float(_scarcity(count.sum() - n_classes, 1 if diagonal else len(fill))) if shrinkage == "auto" else 0.0
-    center = mean
-    pooled = scatter.sum(0) / max(len(x) - max(ddof, few) * n_classes, 1) + fill
-    own = scatter / (count - ddof).clamp(min=1).view(-1, *[1] * pooled.ndim) + fill
-    if shrinkage == "auto":
-        weight = _scarcity_of_variance(count, spread, fourth).where(within, 0.0)  # (K, D)
-        if not diagonal:
-            pooled = _towards_diagonal(pooled, few, n_within)
-            center = _drawn_together(count, mean, pooled, few) if few and n_within else mean
-            weight = weight.amax(1).maximum(_scarcity(count, len(pooled)))
-    else:
-        named = isinstance(shrinkage, str)
-        weight = ((spread == 0) & within).double()
-        if not diagonal:
-            few_rows = count < (3 if named else 2)  # two rows mirror each other: no noise is seen
-            weight = weight.amax(1).maximum(few_rows.double())
-            unit = pooled.diagonal()
-            rows = (x - mean[target].to(x)) / unit.sqrt() if named else x
-            pooled = _towards_sphere(pooled, unit, _intensity(rows, shrinkage))
-            if not tied:
-                each = [_intensity(rows[target == c], shrinkage) for c in range(n_classes)]
-                own = _towards_sphere(own, unit, torch.stack(each))
-    weight = torch.ones_like(count) if tied else weight
-    weight = weight if weight.ndim > 1 else weight.view(-1, *[1] * pooled.ndim)
-    covariance = own.lerp_(pooled.expand_as(own), weight.expand_as(own))
-    return ClassEstimates(count, mean, center, covariance, constant)
+    auto, named = shrinkage == "auto", shrinkage in ("ledoit_wolf", "oas")
+    n_features = 1 if diagonal else int((~bare).sum())
+    few = _scarcity(n_within, n_features) if auto else 0.0
+    pooled = (scatter.sum(0) / max(len(x) - max(ddof, few) * n_classes, 1)).add_(fill)
+    unit, center = variances(pooled, diagonal), mean
+    rows = (x - mean[target].to(x)) / unit.sqrt() if named else x
+    if few and not diagonal:
+        pooled = _towards_diagonal(pooled, few, n_within)
+        center = _drawn_together(count, mean, pooled, few) if n_within else mean
+    elif not (auto or diagonal):
+        pooled = _towards_sphere(pooled, unit, _intensity(rows, shrinkage))
+    if tied:
+        return ClassEstimates(count, mean, center, pooled[None], constant)
+    own = (scatter / (count - ddof).clamp(min=1).view(-1, *[1] * pooled.ndim)).add_(fill)
+    worth = _worth(count, variances(scatter, diagonal), fourth)  # (K, D)
+    weight = (worth == 0).double()
+    if auto:
+        weight = ((ROWS_PER_VARIANCE - worth) / (ROWS_PER_VARIANCE - 2)).clamp_(0, 1)
+        scale = _scale(variances(own, diagonal) / unit, worth)
+        if bool((scale != 1).any()):
+            pooled = pooled * (scale.square() if diagonal else scale[:, :, None] * scale[:, None])
+    elif not diagonal:
+        each = [_intensity(rows[target == c], shrinkage) for c in range(n_classes)]
+        own = _towards_sphere(own, unit, torch.stack(each))
+    weight.masked_fill_(bare, 0.0)
+    if not diagonal:  # of two rows, mirrored about their mean, Ledoit and Wolf see no noise
+        few_rows = weight.new_tensor([_scarcity(n, n_features) if auto else named and n < 3 for n in count.tolist()])
+        weight = weight.amax(1).maximum(few_rows)[:, None, None]
+    return ClassEstimates(count, mean, center, own.lerp_(pooled.expand_as(own), weight.expand_as(own)), constant)
 
 
 def variances(covariance: Tensor, diagonal: bool) -> Tensor:
@@ -125,14 +127,13 @@ def check_shrinkage(shrinkage: Shrinkage | float) -> None:
 
 def raise_variances(covariance: Tensor, share: float, diagonal: bool = False) -> Tensor:
     """Add a share of each variance to it, in place: whatever the units, a class has its own floor."""
-    variance = variances(covariance, diagonal)
-    variance += share * variance
+    variances(covariance, diagonal).mul_(1 + share)
     return covariance
 
 
 def warn_if_few(estimate: ClassEstimates, shrinkage: Shrinkage | float, *, tied: bool = False) -> None:
     """Say that there are too few rows for covariances of their own, and what helps."""
-    count, n_features = estimate.class_count.long(), estimate.mean.shape[1]
+    count, n_features = estimate.class_count.long(), int((~estimate.constant).sum())
     n_within = int(count.sum()) - len(count)
     few = count[(count > 1) & (count <= n_features + 1)]
     if not n_within:
@@ -151,17 +152,24 @@ def warn_if_few(estimate: ClassEstimates, shrinkage: Shrinkage | float, *, tied:
     warnings.warn(f"{problem}: {advice}", stacklevel=4)
 
 
-def _scarcity(n_rows: Tensor, n_features: int) -> Tensor:
+def _scarcity(n_rows: float, n_features: int) -> float:
     """One for no more rows than features and one, zero from `ROWS_PER_FEATURE` rows a feature on."""
     enough = ROWS_PER_FEATURE * n_features
-    return ((enough - n_rows) / (enough - n_features - 1)).clamp(0, 1)
+    return min(max((enough - n_rows) / max(enough - n_features - 1, 1), 0.0), 1.0)
 
 
-def _scarcity_of_variance(count: Tensor, spread: Tensor, fourth: Tensor) -> Tensor:
-    """One where a column is worth two rows or fewer, zero from `ROWS_PER_VARIANCE` on, `(K,), (K, D)` -> `(K, D)`."""
-    excess = count[:, None] * fourth / spread.square() - 1
-    worth = torch.where(spread > 0, 2 * count[:, None] / excess.clamp(min=2), 0.0)
-    return ((ROWS_PER_VARIANCE - worth) / (ROWS_PER_VARIANCE - 2)).clamp(0, 1)
+def _worth(count: Tensor, spread: Tensor, fourth: Tensor) -> Tensor:
+    """Rows of a Gaussian that tell as much of the variance of each column, `(K,), (K, D), (K, D)` -> `(K, D)`."""
+    excess = count[:, None] * fourth / spread.square() - 1  # 2 for a Gaussian
+    return torch.where(spread > 0, 2 * count[:, None] / excess.clamp(min=2), 0.0)
+
+
+def _scale(ratio: Tensor, worth: Tensor) -> Tensor:
+    """Root of a variance over the pooled one as far as it is far beyond chance, `(K, D), (K, D)` -> `(K, D)`."""
+    freedom = (worth - 1).clamp(min=1)
+    chance = 2 + 20 / freedom + 4 / freedom.sqrt()  # of the logarithm: no Gaussian column in ten thousand exceeds it
+    log_ratio = torch.where(worth > 0, ratio, 1.0).log()
+    return (0.5 * log_ratio.sign() * (log_ratio.abs() - chance).clamp(min=0)).exp()
 
 
 def _towards_diagonal(covariance: Tensor, most: float, n_rows: int) -> Tensor:
@@ -179,9 +187,10 @@ def _drawn_together(count: Tensor, mean: Tensor, covariance: Tensor, most: float
     cholesky, _ = torch.linalg.cholesky_ex(covariance)
     distance = torch.linalg.solve_triangular(cholesky, (mean - origin).T, upper=False).square().sum()
     n_classes, n_features = mean.shape
-    noise = n_features * (1 / count).sum() * (1 - 1 / n_classes)
-    deviation = noise * math.sqrt(2 / max(n_features * (n_classes - 1), 1))
-    share = 1 - (distance - noise).maximum(deviation) / distance.clamp(min=torch.finfo(mean.dtype).tiny)
+    freedom = n_features * (n_classes - 1)
+    noise = (1 / count).mean() * freedom
+    excess = (distance - noise * max(1 - 2 / max(freedom, 1), 0)).maximum(noise * math.sqrt(2 / max(freedom, 1)))
+    share = 1 - excess / distance.clamp(min=torch.finfo(mean.dtype).tiny)
     return mean.lerp(origin.expand_as(mean), most * share.clamp(0, 1))
 
 

@@ -28,7 +28,7 @@ class Components(NamedTuple):
     Attributes:
         log_weight: Log mixture weights, shape `(K, M)`.
         mean: Means, shape `(K, M, D)`.
-        covariance: Covariances, shape `(K, M, D, D)`, or `(K, M, D)` where only the diagonal is not zero.
+        covariance: Covariances, shape `(K, M, D, D)`, or `(K, M, D)` if diagonal; K is 1 if tied.
     """
 
     log_weight: Tensor

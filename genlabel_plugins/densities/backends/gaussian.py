@@ -39,7 +39,7 @@ class GaussianMixture(Density):
 
     Example:
         >>> x = torch.tensor([[0.0], [2.0], [10.0], [12.0]], dtype=torch.float64)
-        >>> gm = GaussianMixture(reg_covar=0.0).fit(x, torch.tensor([0, 0, 1, 1]))
+        >>> gm = GaussianMixture(shrinkage=0.0, reg_covar=0.0).fit(x, torch.tensor([0, 0, 1, 1]))
         >>> gm.log_prob(x[:1])
         tensor([[ -1.4189, -61.4189]], dtype=torch.float64)
 
@@ -181,8 +181,6 @@ class GaussianMixture(Density):
             precision = torch.ones_like(mean)
             log_det = cholesky.diagonal().log().sum().expand_as(components.log_weight)
         else:
-            if not bool((covariance > 0).all()):
-                raise ValueError("a class has a constant feature: leave shrinkage at 'auto', got 0")
             unit = covariance.flatten(0, 1).log().mean(0).mul(0.5).exp()  # squares of tiny units would underflow
             self.transform_ = 1 / unit
             mean, covariance = mean / unit, covariance / unit.square()
