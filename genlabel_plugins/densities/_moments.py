@@ -18,15 +18,17 @@ class ClassMoments(NamedTuple):
         class_count: Rows per class, shape `(C,)`.
         mean: Class means, shape `(C, D)`.
         scatter: Sums of squares about the mean, shape `(C, D, D)`, or `(C, D)` if only its diagonal.
+        fourth: Sums of fourth powers about the mean, shape `(C, D)`.
     """
 
     class_count: Tensor
     mean: Tensor
     scatter: Tensor
+    fourth: Tensor
 
 
 def class_moments(x: Tensor, target: Tensor, n_classes: int, *, diagonal: bool = False) -> ClassMoments:
-    """Count, mean and scatter of each class, by Chan's merge of centred blocks of its rows.
+    """Count, mean, scatter and fourth powers of each class, by a merge of centred blocks of its rows.
 
     A block is centred on its own mean, so that rows far from zero lose nothing. Products run in the dtype of `x`;
     inverting a scatter magnifies their rounding, so densities give float64.
@@ -43,15 +45,16 @@ def class_moments(x: Tensor, target: Tensor, n_classes: int, *, diagonal: bool =
         (tensor([2., 8.], dtype=torch.float64), tensor([2., 0.], dtype=torch.float64))
 
     Reference:
-        Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1982.
+        Chan, Golub and LeVeque, Updating formulae and a pairwise algorithm for computing sample variances, 1982;
+        Pebay, Formulas for robust, one-pass parallel computation of covariances and higher-order moments, 2008.
     """
     count = torch.bincount(target, minlength=n_classes)
     classes = [
         reduce(_merge, (_moments(x.index_select(0, chunk), diagonal) for chunk in rows.split(CHUNK_ROWS)))
         for rows in _narrow(target, n_classes).argsort().split(count.tolist())
     ]
-    _, mean, scatter = zip(*classes, strict=True)
-    return ClassMoments(count.double(), torch.stack(mean), torch.stack(scatter))
+    _, mean, scatter, _, fourth = zip(*classes, strict=True)
+    return ClassMoments(count.double(), torch.stack(mean), torch.stack(scatter), torch.stack(fourth))
 
 
 def _narrow(target: Tensor, n_classes: int) -> Tensor:
@@ -59,43 +62,36 @@ def _narrow(target: Tensor, n_classes: int) -> Tensor:
     return target.to(torch.int16) if n_classes <= 2**15 else target
 
 
-def _moments(block: Tensor, diagonal: bool) -> tuple[int, Tensor, Tensor]:
-    """Count, mean `(D,)` and scatter of the rows of a block, which is overwritten; all zero of none."""
+class _Block(NamedTuple):
+    """Number and mean of rows, and the sums of powers about it; third and fourth powers column by column."""
+
+    n_rows: int
+    mean: Tensor
+    scatter: Tensor
+    third: Tensor
+    fourth: Tensor
+
+
+def _moments(block: Tensor, diagonal: bool) -> _Block:
+    """Moments of the rows of a block, which is overwritten; all zero of none."""
     mean = block.sum(0, dtype=torch.float64) / max(len(block), 1)
     rounded = mean.to(block.dtype)
     missed = mean - rounded
     block -= rounded
-    scatter = block.square_().sum(0) if diagonal else block.T @ block
-    return len(block), mean, scatter - len(block) * (missed.square() if diagonal else torch.outer(missed, missed))
+    square = block.square()
+    scatter = square.sum(0) if diagonal else block.T @ block
+    scatter = scatter - len(block) * (missed.square() if diagonal else torch.outer(missed, missed))
+    third = block.mul_(square).sum(0, dtype=torch.float64)
+    return _Block(len(block), mean, scatter, third, square.square_().sum(0, dtype=torch.float64))
 
 
-def _merge(a: tuple[int, Tensor, Tensor], b: tuple[int, Tensor, Tensor]) -> tuple[int, Tensor, Tensor]:
+def _merge(a: _Block, b: _Block) -> _Block:
     """Moments of the rows of two blocks together."""
-    n, shift = a[0] + b[0], b[1] - a[1]
-    between = shift.square() if a[2].ndim == 1 else torch.outer(shift, shift)
-    return n, a[1] + shift * (b[0] / n), a[2] + b[2] + between * (a[0] * b[0] / n)
-
-
-def feature_scale(moments: ClassMoments, constant: Tensor, *, common: bool = False) -> Tensor:
-    """Standard deviation of each feature over all rows, `(D,)`; 1 for a constant feature.
-
-    Shrinkage, regularisers and EM act in these units, so that the units of the data do not matter.
-
-    Args:
-        moments: Class moments of all rows.
-        constant: Mask of constant features, shape `(D,)`.
-        common: Give all features the root mean square, which keeps a spherical covariance spherical.
-    """
-    within = moments.scatter if moments.scatter.ndim == 2 else moments.scatter.diagonal(dim1=1, dim2=2)
-    total = moments.class_count.sum()
-    centre = moments.class_count @ moments.mean / total
-    variance = (within.sum(0) + moments.class_count @ (moments.mean - centre).square()) / total
-    variance = torch.where(constant, 0.0, variance)
-    if common:
-        variance = variance.mean().expand_as(variance)
-    return torch.where(variance > 0, variance, 1.0).sqrt()
-
-
-def constant_features(x: Tensor, offset: Tensor) -> Tensor:
-    """Mask `(D,)` of features that are constant but for the rounding of an offset, in centred rows `(N, D)`."""
-    return x.abs().amax(0) <= 2 * torch.finfo(x.dtype).eps * offset.abs()
+    n, shift = a.n_rows + b.n_rows, b.mean - a.mean
+    p, q = a.n_rows / n, b.n_rows / n
+    within = [s if s.ndim == 1 else s.diagonal() for s in (a.scatter, b.scatter)]
+    third = a.third + b.third + n * p * q * (p - q) * shift**3 + 3 * shift * (p * within[1] - q * within[0])
+    fourth = a.fourth + b.fourth + n * p * q * (p * p - p * q + q * q) * shift**4
+    fourth += 6 * shift**2 * (p * p * within[1] + q * q * within[0]) + 4 * shift * (p * b.third - q * a.third)
+    between = shift.square() if a.scatter.ndim == 1 else torch.outer(shift, shift)
+    return _Block(n, a.mean + shift * q, a.scatter + b.scatter + between * (n * p * q), third, fourth)

@@ -32,15 +32,12 @@ def between(x, n=64, seed=1):
     return 0.7 * x[i] + 0.3 * x[j]
 
 
-def class_covariance(rows, pooled, unit, kind, reg_covar):
-    if kind == "tied":
-        return pooled + reg_covar * np.diag(unit)
-    spread = np.cov(rows.T, bias=True)
-    if kind == "diag":
-        return np.diag(np.diag(spread) + reg_covar * unit)
+def class_covariance(rows, pooled, kind, reg_covar):
+    spread = pooled if kind == "tied" else np.cov(rows.T, bias=True)
     if kind == "spherical":
-        return (np.diag(spread).mean() + reg_covar * unit.mean()) * np.eye(len(unit))
-    return spread + reg_covar * np.diag(unit)
+        return (1 + reg_covar) * np.diag(spread).mean() * np.eye(len(spread))
+    floor = reg_covar * np.diag(np.diag(spread))
+    return floor + (np.diag(np.diag(spread)) if kind == "diag" else spread)
 
 
 @pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
@@ -49,12 +46,12 @@ def test_log_density_equals_scipy(kind):
     query = between(x)
     classes = [x[target == c].numpy() for c in range(3)]
     pooled = sum(len(rows) * np.cov(rows.T, bias=True) for rows in classes) / len(x)
-    unit = x.numpy().var(0)
     expected = [
-        multivariate_normal(rows.mean(0), class_covariance(rows, pooled, unit, kind, 1e-4)).logpdf(query.numpy())
+        multivariate_normal(rows.mean(0), class_covariance(rows, pooled, kind, 1e-4)).logpdf(query.numpy())
         for rows in classes
     ]
-    log_prob = make_backend("gm", covariance_type=kind).fit(x, target).log_prob(query)
+    gm = make_backend("gm", covariance_type=kind, shrinkage=0.0, reg_covar=1e-4)
+    log_prob = gm.fit(x, target).log_prob(query)
     np.testing.assert_allclose(log_prob, np.stack(expected, 1), rtol=1e-8, atol=1e-8)
 
 
@@ -62,7 +59,7 @@ def test_log_density_equals_scipy(kind):
 def test_every_number_of_blocks_gives_the_same_squares(n_features):
     x, target = blobs(n_features, n_classes=2, n_per_class=400)
     query = between(x, 16)
-    log_prob = make_backend("gm", reg_covar=0.0).fit(x, target).log_prob(query)
+    log_prob = make_backend("gm", shrinkage=0.0, reg_covar=0.0).fit(x, target).log_prob(query)
     for c in range(2):
         rows = x[target == c].numpy()
         expected = multivariate_normal(rows.mean(0), np.cov(rows.T, bias=True)).logpdf(query.numpy())
@@ -73,17 +70,19 @@ def test_every_number_of_blocks_gives_the_same_squares(n_features):
 def test_mixtures_equal_scikit_learn(kind):
     x, target = blobs(4, n_classes=3)
     query = between(x)
-    gm = make_backend("gm", n_components=3, covariance_type=kind).fit(
+    gm = make_backend("gm", n_components=3, covariance_type=kind, reg_covar=1e-4).fit(
         x, target, generator=torch.Generator().manual_seed(3)
     )
     seed = int(torch.randint(2**31, (), generator=torch.Generator().manual_seed(3)))
-    unit = x.std(0, correction=0)
-    if kind == "spherical":
-        unit = unit.square().mean().sqrt().expand_as(unit)
     for c in range(3):
+        rows = x[target == c]
+        unit = rows.std(0, correction=0)
+        if kind == "spherical":
+            unit = unit.square().mean().sqrt().expand_as(unit)
+        unit = unit * (1 + 1e-4) ** 0.5
         mixture = SklearnMixture(3, covariance_type=kind, reg_covar=1e-4, random_state=seed)
-        mixture.fit(((x - x.mean(0)) / unit)[target == c].numpy())
-        expected = mixture.score_samples(((query - x.mean(0)) / unit).numpy()) - float(unit.log().sum())
+        mixture.fit(((rows - rows.mean(0)) / unit).numpy())
+        expected = mixture.score_samples(((query - rows.mean(0)) / unit).numpy()) - float(unit.log().sum())
         np.testing.assert_allclose(gm.log_prob(query)[:, c], expected, rtol=1e-8, atol=1e-8)
 
 
@@ -102,11 +101,11 @@ def test_posterior_equals_the_published_formula():
     x, target = torch.from_numpy(features), torch.from_numpy(labels)
     query = between(x)
     density = [
-        multivariate_normal.pdf(query.numpy(), rows.mean(0), np.cov(rows.T, bias=True) + 1e-4 * np.eye(13))
+        multivariate_normal.pdf(query.numpy(), rows.mean(0), class_covariance(rows, None, "full", 1e-4))
         for rows in (features[labels == c] for c in range(3))
     ]
     p = torch.from_numpy(np.stack(density, 1))
-    posterior = GenLabel("gm").fit(x, target).posterior(query)
+    posterior = GenLabel(make_backend("gm", shrinkage=0.0, reg_covar=1e-4)).fit(x, target).posterior(query)
     torch.testing.assert_close(posterior, p / p.sum(1, keepdim=True), rtol=0, atol=1e-6)
 
 
@@ -132,7 +131,7 @@ def test_the_shrunk_covariance_is_regular_with_fewer_rows_than_features():
 def test_a_singular_covariance_is_refused():
     x, target = blobs(30, n_classes=3, n_per_class=10)
     with pytest.warns(UserWarning, match="no more rows"), pytest.raises(ValueError, match="raise reg_covar"):
-        make_backend("gm", reg_covar=0.0).fit(torch.cat([x, x[:, :1]], 1), target)
+        make_backend("gm", shrinkage=0.0, reg_covar=0.0).fit(torch.cat([x, x[:, :1]], 1), target)
 
 
 @pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])

@@ -38,7 +38,7 @@ def scipy_log_prob(x, target, query, bandwidth):
 def test_log_density_equals_scipy(bandwidth, n_features):
     x, target = unequal_classes(n_features=n_features)
     query = between(x)
-    kde = make_backend("kde", bandwidth=bandwidth, reg_covar=0.0).fit(x, target)
+    kde = make_backend("kde", bandwidth=bandwidth, shrinkage=0.0, reg_covar=0.0).fit(x, target)
     torch.testing.assert_close(kde.log_prob(query), scipy_log_prob(x, target, query, bandwidth), rtol=1e-9, atol=1e-9)
 
 
@@ -49,12 +49,14 @@ def test_posterior_equals_the_published_formula():
     density = []
     for c in range(3):
         rows = x[target == c].numpy()
-        spread = np.cov(rows.T) + 1e-8 * np.eye(13)
+        spread = np.cov(rows.T)
+        spread += 1e-8 * np.diag(np.diag(spread))
         kernel = multivariate_normal(np.zeros(13), len(rows) ** (-2 / 17) * spread)
         density.append(np.stack([kernel.pdf(q - rows).mean() for q in query.numpy()]))
     p = torch.from_numpy(np.stack(density, 1))
     expected = p / p.sum(1, keepdim=True)
-    torch.testing.assert_close(GenLabel("kde").fit(x, target).posterior(query), expected, rtol=0, atol=1e-6)
+    kde = make_backend("kde", shrinkage=0.0)
+    torch.testing.assert_close(GenLabel(kde).fit(x, target).posterior(query), expected, rtol=0, atol=1e-6)
 
 
 def test_float32_labels_are_those_of_float64():
@@ -78,7 +80,7 @@ def test_an_offset_changes_nothing():
 def test_far_from_the_data_one_kernel_is_left():
     x, target = unequal_classes()
     query = 1e6 * torch.ones(1, 3, dtype=torch.float64)
-    kde = make_backend("kde", reg_covar=0.0).fit(x, target)
+    kde = make_backend("kde", shrinkage=0.0, reg_covar=0.0).fit(x, target)
     torch.testing.assert_close(kde.log_prob(query), scipy_log_prob(x, target, query, "scott"), rtol=1e-9, atol=0)
     assert torch.isfinite(make_backend("kde").fit(x.float(), target).log_prob(query.float())).all()
 
@@ -99,7 +101,10 @@ def test_a_class_with_few_rows_takes_the_pooled_covariance():
     kernel = multivariate_normal(x[target == 1][0].numpy(), pooled)
     np.testing.assert_allclose(log_prob[:, 1], kernel.logpdf(query.numpy()), rtol=1e-9)
     width = 3 ** (-2 / 7)
-    kernels = [multivariate_normal(row.numpy(), width * pooled).pdf(query.numpy()) for row in x[target == 2]]
+    pull = (1 - width * (width - 0.5) / 0.45) ** 0.5  # kernels of almost the size of the class lie near its mean
+    rows = x[target == 2]
+    rows = rows.mean(0) + pull * (rows - rows.mean(0))
+    kernels = [multivariate_normal(row.numpy(), width * pooled).pdf(query.numpy()) for row in rows]
     np.testing.assert_allclose(log_prob[:, 2], np.log(np.mean(kernels, 0)), rtol=1e-9)
 
 
@@ -115,7 +120,7 @@ def test_a_constant_column_leaves_the_posterior_alone():
 
 def test_cross_validated_bandwidth_is_the_most_likely_of_the_left_out_rows():
     x, target = unequal_classes((60, 45), n_features=2)
-    kde = make_backend("kde", bandwidth="cv", reg_covar=0.0).fit(x, target)
+    kde = make_backend("kde", bandwidth="cv", shrinkage=0.0, reg_covar=0.0).fit(x, target)
     for c in range(2):
         rows = x[target == c].numpy()
         spread, n = np.cov(rows.T), len(rows)
@@ -135,7 +140,7 @@ def test_many_classes_and_many_tiles_agree_with_scipy(monkeypatch):
     monkeypatch.setattr(tiles, "CHUNK_ELEMENTS", 4096)
     x, target = unequal_classes([4 + c % 60 for c in range(100)], n_features=2)
     query = between(x)
-    log_prob = make_backend("kde", reg_covar=0.0).fit(x, target).log_prob(query)
+    log_prob = make_backend("kde", shrinkage=0.0, reg_covar=0.0).fit(x, target).log_prob(query)
     torch.testing.assert_close(log_prob, scipy_log_prob(x, target, query, "scott"), rtol=1e-9, atol=1e-9)
 
 

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins._state import accumulator
-from genlabel_plugins.densities._moments import class_moments, constant_features, feature_scale
+from genlabel_plugins.densities.backends._class_estimates import class_estimates, raise_variances
 
-REGULARISER = 1e-4  # in units of each feature's variance over all rows
+REGULARISER = 1e-4  # of each variance within a class
 TAIL_START = 1.5  # in units of the largest norm of a training row of the class
 MIN_ROWS = 20  # a class with fewer rows keeps its Gaussian: too few to hold some out
 
@@ -33,33 +33,23 @@ class ClassUnits(NamedTuple):
 
 
 def class_units(x: Tensor, target: Tensor, offset: Tensor, *, diagonal: bool = False) -> ClassUnits:
-    r"""Estimate the units of each class, whatever its size.
-
-    The covariance is :math:`(S_c + a P) / (n_c - 1 + a)`, with scatter :math:`S_c`, the diagonal :math:`P` of the
-    covariance pooled over classes and :math:`a = 1` pseudo-row: a class of one row takes the pooled spread.
+    """Estimate the units of each class, whatever its size, by `class_estimates`.
 
     Args:
         x: Centred rows, shape `(N, D)`.
         target: Class indices, shape `(N,)`, every class with a row.
-        offset: What was subtracted, shape `(D,)`; a spread within its rounding is no spread.
+        offset: What was subtracted, shape `(D,)`.
         diagonal: Scale the features without decorrelating them.
     """
-    moments = class_moments(x, target, int(target.max()) + 1, diagonal=diagonal)
-    count, mean, scatter = moments
-    within = scatter if diagonal else scatter.diagonal(dim1=1, dim2=2)  # (K, D)
-    scale = feature_scale(moments, constant_features(x, offset))
-    pooled = within.sum(0) / (count.sum() - len(count)).clamp(min=1) / scale.square()
-    pooled = torch.where(count.sum() > len(count), pooled, 1.0)
-    weight = count.view(-1, *[1] * (scatter.ndim - 1))
+    estimate = class_estimates(x, target, offset, diagonal=diagonal, ddof=1)
+    covariance = raise_variances(estimate.covariance, REGULARISER, diagonal)
     if diagonal:
-        factor = ((scatter / scale.square() + pooled) / weight + REGULARISER).sqrt()  # (K, D)
-        return ClassUnits(mean, factor * scale, 1 / (factor * scale), -(factor * scale).log().sum(1))
-    covariance = (scatter / torch.outer(scale, scale) + pooled.diag()) / weight  # (K, D, D)
-    identity = torch.eye(len(scale), dtype=scale.dtype, device=scale.device)
-    factor = torch.linalg.cholesky(covariance + REGULARISER * identity)
+        factor = covariance.sqrt()
+        return ClassUnits(estimate.mean, factor, 1 / factor, -factor.log().sum(1))
+    factor = torch.linalg.cholesky(covariance)
+    identity = torch.eye(x.shape[1], dtype=factor.dtype, device=factor.device)
     whiten = torch.linalg.solve_triangular(factor, identity, upper=False).contiguous()
-    log_det = whiten.diagonal(dim1=1, dim2=2).log().sum(1) - scale.log().sum()
-    return ClassUnits(mean, factor * scale[:, None], whiten / scale, log_det)
+    return ClassUnits(estimate.mean, factor, whiten, whiten.diagonal(dim1=1, dim2=2).log().sum(1))
 
 
 def standardized(x: Tensor, target: Tensor, mean: Tensor, whiten: Tensor) -> Tensor:

@@ -1,16 +1,25 @@
-"""Estimation of Gaussian components, in units in which every feature has variance one."""
+"""Estimation of Gaussian components."""
 
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
-from sklearn import covariance as sklearn_covariance
 from sklearn.mixture import GaussianMixture as SklearnMixture
 from torch import Tensor
 
-from genlabel_plugins.densities._moments import ClassMoments, class_moments, feature_scale
+from genlabel_plugins.densities.backends._class_estimates import (
+    ROWS_PER_FEATURE,
+    Shrinkage,
+    class_estimates,
+    raise_variances,
+    variances,
+    warn_if_few,
+)
+from genlabel_plugins.densities.backends._whitening import factorise
+
+SINGULAR = 1e-6  # a component's least variance in units of its class, below which it lives on a plane
 
 
 class Components(NamedTuple):
@@ -18,108 +27,93 @@ class Components(NamedTuple):
 
     Attributes:
         log_weight: Log mixture weights, shape `(K, M)`.
-        mean: Means, shape `(K, M, D)`, in units of `scale`.
-        covariance: Covariances, shape `(K, M, D, D)`, or `(K, M, D)` where only the diagonal is not zero.
-        scale: Unit of each feature, shape `(D,)`.
+        mean: Means, shape `(K, M, D)`.
+        covariance: Covariances, shape `(K, M, D, D)`, or `(K, M, D)` if diagonal; K is 1 if tied.
     """
 
     log_weight: Tensor
     mean: Tensor
     covariance: Tensor
-    scale: Tensor
 
 
 def single_gaussians(
-    x: Tensor, target: Tensor, *, covariance_type: str, shrinkage: Any, reg_covar: float, constant: Tensor
+    x: Tensor, target: Tensor, offset: Tensor, *, covariance_type: str, shrinkage: Shrinkage | float, reg_covar: float
 ) -> Components:
-    """One Gaussian per class by its moments, `(N, D), (N,)`; a class of one row takes the pooled covariance."""
-    diagonal = covariance_type in ("diag", "spherical")
-    moments = class_moments(x.double(), target, int(target.max()) + 1, diagonal=diagonal)
-    scale = feature_scale(moments, constant, common=covariance_type == "spherical")
-    unit = scale.square() if diagonal else torch.outer(scale, scale)
-    count = moments.class_count.view(-1, *[1] * unit.ndim)
-    pooled = moments.scatter.sum(0) / unit / count.sum()
-    if covariance_type == "tied":
-        if shrinkage is not None:
-            residual = x - moments.mean.to(x.dtype)[target]
-            pooled = _shrunk(residual / scale, pooled, shrinkage)
-        covariance = pooled.expand(len(moments.class_count), *pooled.shape)
-    else:
-        covariance = torch.where(count > 1, moments.scatter / unit / count, pooled)
-        if covariance_type == "full" and shrinkage is None:
-            _warn_if_singular(moments, reg_covar)
-        if shrinkage is not None:
-            for c in (moments.class_count > 1).nonzero().squeeze(1).tolist():
-                rows = (x[target == c] - moments.mean[c]) / scale
-                covariance[c] = _shrunk(rows, covariance[c], shrinkage)
-        if covariance_type == "spherical":
-            covariance = covariance.mean(-1, keepdim=True).expand_as(covariance)
-    regular = covariance + reg_covar * (1.0 if diagonal else torch.eye(len(scale)).to(covariance))
-    return Components(
-        torch.zeros_like(moments.class_count)[:, None], (moments.mean / scale)[:, None], regular[:, None], scale
-    )
+    """One Gaussian per class by its moments, `(N, D), (N,)`."""
+    diagonal, tied = covariance_type in ("diag", "spherical"), covariance_type == "tied"
+    estimate = class_estimates(x, target, offset, shrinkage=shrinkage, diagonal=diagonal, tied=tied)
+    covariance = estimate.covariance
+    if not diagonal:
+        warn_if_few(estimate, shrinkage, tied=tied)
+    elif covariance_type == "spherical":
+        level = covariance.masked_fill(estimate.constant, 0.0).mean(-1, keepdim=True)
+        covariance = level.where(level > 0, 1.0).repeat(1, covariance.shape[1])
+    covariance = raise_variances(covariance, reg_covar, diagonal)
+    return Components(torch.zeros_like(estimate.class_count)[:, None], estimate.center[:, None], covariance[:, None])
 
 
 def mixtures(
     x: Tensor,
     target: Tensor,
+    single: Components,
     *,
     covariance_type: str,
-    n_components: int | str,
+    n_components: int | Literal["bic"],
     max_components: int,
     reg_covar: float,
-    constant: Tensor,
     generator: torch.Generator,
 ) -> Components:
-    """Several Gaussians per class by scikit-learn's EM, `(N, D), (N,)`."""
-    single = single_gaussians(
-        x, target, covariance_type=covariance_type, shrinkage=None, reg_covar=reg_covar, constant=constant
-    )
-    n_classes, _, n_features = single.mean.shape
-    choices = range(1, max_components + 1) if n_components == "bic" else (int(n_components),)
-    padded = Components(
-        torch.full((n_classes, max(choices)), -torch.inf).to(single.mean),
-        torch.zeros(n_classes, max(choices), n_features).to(single.mean),
-        single.covariance.repeat(1, max(choices), *[1] * (single.covariance.ndim - 2)),
-        single.scale,
-    )
+    """Several Gaussians per class by scikit-learn's EM, `(N, D), (N,)`, or where it finds none the single one."""
+    diagonal = covariance_type != "full"
+    dimension = 1 if diagonal else x.shape[1]
+    width = max_components if n_components == "bic" else n_components
+    log_weight, mean, covariance = (part.repeat(1, width, *[1] * (part.ndim - 2)) for part in single)
+    log_weight[:, 1:] = -torch.inf
     seed = int(torch.randint(2**31, (), generator=generator))
-    for c in range(n_classes):
-        rows = (x[target == c] / single.scale).cpu().numpy()
-        if len(rows) == 1:
-            padded.log_weight[c, 0], padded.mean[c, 0] = 0.0, single.mean[c, 0]
+    fewest = dimension * ROWS_PER_FEATURE if n_components == "bic" else dimension + 2
+    poor = []
+    for c in range(len(mean)):
+        unit = variances(single.covariance[c, 0], diagonal).sqrt()
+        scale = unit.square() if diagonal else torch.outer(unit, unit)
+        rows = ((x[target == c] - single.mean[c, 0]) / unit).cpu().numpy()
+        most = min(width, len(rows) // fewest) if n_components == "bic" else min(width, len(rows))
+        if most < 2:
             continue
         fits = [
             SklearnMixture(m, covariance_type=covariance_type, reg_covar=reg_covar, random_state=seed).fit(rows)
-            for m in dict.fromkeys(min(choice, len(rows)) for choice in choices)
+            for m in (range(1, most + 1) if n_components == "bic" else [most])
         ]
-        best = min(fits, key=lambda fit: fit.bic(rows)) if len(fits) > 1 else fits[0]
+        sound = [fit for fit in fits if _is_sound(fit, single.covariance[c, 0] / scale, fewest / len(rows))]
+        if n_components == "bic":
+            best = min(fits[:1] + sound, key=lambda fit: fit.bic(rows))
+            if best is fits[0]:
+                continue
+        else:
+            best = fits[0]
+            poor += [] if sound else [c]
         found = slice(best.n_components)
-        covariance = torch.as_tensor(best.covariances_).to(single.mean)
-        padded.log_weight[c, found] = torch.as_tensor(best.weights_).log().to(single.mean)
-        padded.mean[c, found] = torch.as_tensor(best.means_).to(single.mean)
-        padded.covariance[c, found] = covariance[:, None] if covariance_type == "spherical" else covariance
-    used = int(torch.isfinite(padded.log_weight).sum(1).max())
-    return Components(padded.log_weight[:, :used], padded.mean[:, :used], padded.covariance[:, :used], single.scale)
-
-
-def _shrunk(rows: Tensor, covariance: Tensor, shrinkage: Any) -> Tensor:
-    """Covariance of centred `rows` shrunk towards a multiple of the identity, by scikit-learn."""
-    if isinstance(shrinkage, str):
-        estimate = getattr(sklearn_covariance, shrinkage)
-        shrunk, _ = estimate(rows.double().cpu().numpy(), assume_centered=True)
-    else:
-        shrunk = sklearn_covariance.shrunk_covariance(covariance.cpu().numpy(), shrinkage)
-    return torch.as_tensor(shrunk).to(covariance)
-
-
-def _warn_if_singular(moments: ClassMoments, reg_covar: float) -> None:
-    n_features = moments.mean.shape[1]
-    few = ((moments.class_count > 1) & (moments.class_count <= n_features)).nonzero().squeeze(1).tolist()
-    if few:
+        spread = torch.as_tensor(best.covariances_).to(mean)
+        log_weight[c, found] = torch.as_tensor(best.weights_).log().to(mean)
+        mean[c, found] = single.mean[c, 0] + torch.as_tensor(best.means_).to(mean) * unit
+        covariance[c, found] = (spread[:, None] if covariance_type == "spherical" else spread) * scale
+    if poor:
         warnings.warn(
-            f"{len(few)} classes have no more rows than the {n_features} features (the first has "
-            f"{int(moments.class_count[few[0]])}), so only reg_covar={reg_covar} keeps their full covariance regular: "
-            "use shrinkage='ledoit_wolf' or covariance_type='tied' or 'diag'",
-            stacklevel=2,
+            f"n_components={n_components} leaves components of {len(poor)} classes with no more rows than features and "
+            "one, or without a spread in some direction: such a component outweighs all others near its rows; "
+            "n_components=1 and 'bic' do not",
+            stacklevel=4,
         )
+    used = int(torch.isfinite(log_weight).sum(1).max())
+    return Components(log_weight[:, :used], mean[:, :used], covariance[:, :used])
+
+
+def _is_sound(mixture: SklearnMixture, whole: Tensor, least_share: float) -> bool:
+    """Whether each component has its rows, and a spread in every direction of the class covariance `whole`."""
+    covariance = torch.as_tensor(mixture.covariances_).to(whole)
+    if whole.ndim == 1:
+        smallest = (covariance if covariance.ndim > 1 else covariance[:, None]) / whole
+    else:
+        cholesky = factorise(whole)
+        half = torch.linalg.solve_triangular(cholesky, covariance, upper=False)
+        smallest = torch.linalg.eigvalsh(torch.linalg.solve_triangular(cholesky, half.mT, upper=False))
+    return bool(mixture.weights_.min() >= least_share and smallest.min() > SINGULAR)

@@ -11,18 +11,17 @@ from torch import Tensor
 MAX_BLOCKS = 12
 
 
-def whitening(cholesky: Tensor, mean: Tensor, scale: Tensor) -> Tensor:
+def whitening(cholesky: Tensor, mean: Tensor) -> Tensor:
     r"""Rows of :math:`[-L_c^{-1}\mu_c, L_c^{-1}]`, `(K * D, 1+D)`, or packed blocks without the zeros of the triangle.
 
     Args:
-        cholesky: Factors L of the class covariances, shape `(K, D, D)`, in units of `scale`.
-        mean: Class means, shape `(K, D)`, in units of `scale`.
-        scale: Unit of each feature, shape `(D,)`.
+        cholesky: Factors L of the class covariances, shape `(K, D, D)`.
+        mean: Class means, shape `(K, D)`.
     """
-    identity = torch.eye(len(scale)).to(cholesky)
+    identity = torch.eye(mean.shape[1]).to(cholesky)
     inverse = torch.linalg.solve_triangular(cholesky, identity, upper=False)
-    rows = torch.cat([-(inverse @ mean[:, :, None]), inverse / scale], 2)  # (K, D, 1+D)
-    blocks = _blocks(len(mean), len(scale))
+    rows = torch.cat([-(inverse @ mean[:, :, None]), inverse], 2)  # (K, D, 1+D)
+    blocks = _blocks(*mean.shape)
     if len(blocks) == 1:
         return rows.flatten(0, 1)
     return torch.cat([rows[:, start:stop, : stop + 1].flatten() for start, stop in blocks])
@@ -90,7 +89,7 @@ def factorise(covariance: Tensor) -> Tensor:
     """
     cholesky, info = torch.linalg.cholesky_ex(covariance)
     if bool((info > 0).any()):
-        raise ValueError("a class covariance is singular: raise reg_covar or set shrinkage='ledoit_wolf'")
+        raise ValueError("a class covariance is singular: raise reg_covar or leave shrinkage at 'auto'")
     return cholesky  # type: ignore[no-any-return]
 
 

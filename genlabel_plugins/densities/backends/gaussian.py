@@ -8,32 +8,30 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from genlabel_plugins.densities._moments import constant_features
 from genlabel_plugins.densities._segments import LogRatio, mixture_log_ratio, segment_ends
+from genlabel_plugins.densities.backends._class_estimates import Shrinkage, check_shrinkage
 from genlabel_plugins.densities.backends._gaussian_components import Components, mixtures, single_gaussians
 from genlabel_plugins.densities.backends._whitening import factorise, whitened_segment, whitened_squares, whitening
 from genlabel_plugins.densities.density import Density
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
-Shrinkage = Literal["ledoit_wolf", "oas"]
 
 
 class GaussianMixture(Density):
     r"""Gaussian class densities :math:`p_c(x) = \sum_k w_{ck}\, N(x; \mu_{ck}, \Sigma_{ck})`.
 
-    Means and covariances are the maximum-likelihood estimates. A full covariance is scored by one product of
-    the batch with the stacked whitening matrices :math:`L_{ck}^{-1}`; the others by one product with the
-    coefficients of their quadratic forms. A class with a single row borrows the covariance pooled over all
-    classes.
+    Means and covariances are the maximum-likelihood estimates where rows are many, and shrunk to what all classes
+    share where they are few. A full covariance is scored by one product of the batch with the stacked whitening
+    matrices :math:`L_{ck}^{-1}`; the others by one product with the coefficients of their quadratic forms.
 
     Args:
         n_components: Components per class; `"bic"` chooses up to `max_components` by the Bayesian information
-            criterion. A class with fewer rows than components gets one component per row.
+            criterion, among numbers that leave each component rows enough for a covariance of its own.
         covariance_type: `"full"`, `"tied"` (one covariance for all classes), `"diag"` or `"spherical"`.
-        shrinkage: `"ledoit_wolf"`, `"oas"` or a weight in [0, 1] towards a multiple of the identity, for one
-            component with full or tied covariance; needed where a class has no more rows than features.
-        reg_covar: Added to the diagonal, in units of each feature's variance over all rows, so that the units
-            of the data do not matter.
+        shrinkage: `"auto"` shrinks covariances to the pooled one, and that to its diagonal, by the number of rows;
+            0 never does. With one component and a full or tied covariance, `"ledoit_wolf"`, `"oas"` or a weight
+            in [0, 1] shrinks to equal multiples of the pooled variances.
+        reg_covar: Added to each variance of a class, as a share of it, so that the units of the data do not matter.
         max_components: Largest number of components that `"bic"` tries.
 
     Raises:
@@ -41,7 +39,7 @@ class GaussianMixture(Density):
 
     Example:
         >>> x = torch.tensor([[0.0], [2.0], [10.0], [12.0]], dtype=torch.float64)
-        >>> gm = GaussianMixture(reg_covar=0.0).fit(x, torch.tensor([0, 0, 1, 1]))
+        >>> gm = GaussianMixture(shrinkage=0.0, reg_covar=0.0).fit(x, torch.tensor([0, 0, 1, 1]))
         >>> gm.log_prob(x[:1])
         tensor([[ -1.4189, -61.4189]], dtype=torch.float64)
 
@@ -59,8 +57,8 @@ class GaussianMixture(Density):
         *,
         n_components: int | Literal["bic"] = 1,
         covariance_type: CovarianceType = "full",
-        shrinkage: Shrinkage | float | None = None,
-        reg_covar: float = 1e-4,
+        shrinkage: Shrinkage | float = "auto",
+        reg_covar: float = 1e-8,
         max_components: int = 6,
     ) -> None:
         super().__init__()
@@ -68,13 +66,11 @@ class GaussianMixture(Density):
             raise ValueError(f"covariance_type must be one of {get_args(CovarianceType)}, got {covariance_type!r}")
         if n_components != "bic" and (isinstance(n_components, str) or n_components < 1):
             raise ValueError(f"n_components must be a positive integer or 'bic', got {n_components!r}")
-        named = shrinkage is None or shrinkage in get_args(Shrinkage)
-        if not named and (isinstance(shrinkage, str) or not 0 <= shrinkage <= 1):  # type: ignore[operator]
+        check_shrinkage(shrinkage)
+        if shrinkage not in ("auto", 0) and (n_components != 1 or covariance_type not in ("full", "tied")):
             raise ValueError(
-                f"shrinkage must be None, a float in [0, 1] or one of {get_args(Shrinkage)}, got {shrinkage!r}"
+                f"shrinkage={shrinkage!r} goes with n_components=1 and a full or tied covariance; 'auto' and 0 with all"
             )
-        if shrinkage is not None and (n_components != 1 or covariance_type not in ("full", "tied")):
-            raise ValueError("shrinkage goes with n_components=1 and a full or tied covariance")
         if covariance_type == "tied" and n_components != 1:
             raise ValueError("covariance_type='tied' is shared by all classes and goes with n_components=1")
         if max_components < 1:
@@ -89,27 +85,26 @@ class GaussianMixture(Density):
         self._declare("log_norm_", "whiten_", "transform_", "quadratic_")
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
-        constant = constant_features(x, self.offset_)
-        if self.n_components == 1:
-            components = single_gaussians(
-                x,
-                target,
-                covariance_type=self.covariance_type,
-                shrinkage=self.shrinkage,
-                reg_covar=self.reg_covar,
-                constant=constant,
-            )
-        else:
+        components = single_gaussians(
+            x,
+            target,
+            self.offset_,
+            covariance_type=self.covariance_type,
+            shrinkage=self.shrinkage,
+            reg_covar=self.reg_covar,
+        )
+        if self.n_components != 1:
             components = mixtures(
                 x,
                 target,
+                components,
                 covariance_type=self.covariance_type,
                 n_components=self.n_components,
                 max_components=self.max_components,
                 reg_covar=self.reg_covar,
-                constant=constant,
                 generator=generator,
             )
+        self._recentre(components.mean)
         if self.covariance_type == "full":
             self._store_full(components)
         else:
@@ -164,9 +159,15 @@ class GaussianMixture(Density):
         start, stop = (((square * z).add_(linear).mul_(z)).sum(3) for z in (z_j, z_i))
         return torch.stack([start, stop, (square * (z_i - z_j).square_()).sum(3)]).mul_(-2)
 
+    def _recentre(self, mean: Tensor) -> None:
+        """Centre rows, and `mean`, `(K, M, D)`, on the median class: one far class would cost the rest precision."""
+        offset = self.offset_
+        self.offset_ = (offset + mean[:, 0].median(0).values).to(offset)
+        mean -= self.offset_.double() - offset
+
     def _store_full(self, components: Components) -> None:
         cholesky = factorise(components.covariance).flatten(0, 1)  # (K*M, D, D)
-        self.whiten_ = whitening(cholesky, components.mean.flatten(0, 1), components.scale)
+        self.whiten_ = whitening(cholesky, components.mean.flatten(0, 1))
         log_det = cholesky.diagonal(dim1=1, dim2=2).log().sum(-1).view_as(components.log_weight)
         self._store_norm(components, log_det)
 
@@ -174,21 +175,21 @@ class GaussianMixture(Density):
         mean, covariance = components.mean, components.covariance
         if self.covariance_type == "tied":
             cholesky = factorise(covariance[0, 0])
-            whiten = torch.linalg.solve_triangular(cholesky, torch.eye(len(cholesky)).to(cholesky), upper=False)
-            self.transform_ = (whiten / components.scale).T.contiguous()
-            mean = mean @ whiten.T
+            identity = torch.eye(len(cholesky)).to(cholesky)
+            self.transform_ = torch.linalg.solve_triangular(cholesky, identity, upper=False).T.contiguous()
+            mean = mean @ self.transform_
             precision = torch.ones_like(mean)
             log_det = cholesky.diagonal().log().sum().expand_as(components.log_weight)
         else:
-            if not bool((covariance > 0).all()):
-                raise ValueError("a class has a constant feature: reg_covar must be positive, got 0")
-            self.transform_ = 1 / components.scale
+            unit = covariance.flatten(0, 1).log().mean(0).mul(0.5).exp()  # squares of tiny units would underflow
+            self.transform_ = 1 / unit
+            mean, covariance = mean / unit, covariance / unit.square()
             precision = 1 / covariance
-            log_det = 0.5 * covariance.log().sum(-1)
+            log_det = 0.5 * covariance.log().sum(-1) + unit.log().sum()
         weighted = precision * mean  # (K, M, D)
         self.quadratic_ = torch.cat([-0.5 * precision, weighted], -1).flatten(0, 1).T.contiguous()
         self._store_norm(components, log_det + 0.5 * (weighted * mean).sum(-1))
 
     def _store_norm(self, components: Components, log_det: Tensor) -> None:
-        unit = components.scale.log().sum() + 0.5 * len(components.scale) * math.log(2 * math.pi)
+        unit = 0.5 * components.mean.shape[-1] * math.log(2 * math.pi)
         self.log_norm_ = components.log_weight - log_det - unit

@@ -8,8 +8,14 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from genlabel_plugins.densities._moments import class_moments, constant_features, feature_scale
 from genlabel_plugins.densities._segments import LogRatio, MixtureLogRatio, segment_ends
+from genlabel_plugins.densities.backends._class_estimates import (
+    Shrinkage,
+    check_shrinkage,
+    class_estimates,
+    raise_variances,
+    warn_if_few,
+)
 from genlabel_plugins.densities.backends._tiles import CHUNK_ELEMENTS, MAX_BATCH, tile, tiles_per_chunk
 from genlabel_plugins.densities.backends._whitening import (
     factorise,
@@ -29,8 +35,8 @@ ABSENT = torch.finfo(torch.float32).min / 4  # score that stands for minus infin
 class KernelDensity(Density):
     r"""Kernel class densities :math:`p_c(x) = \frac1{n_c} \sum_{i \in c} N(x; x_i, h_c^2 S_c)`.
 
-    :math:`S_c` is the covariance of the class with the divisor :math:`n_c - 1`, as in `scipy.stats.gaussian_kde`.
-    A class with no more rows than features has no regular covariance and takes the one pooled within all classes.
+    :math:`S_c` is the covariance of the class with the divisor :math:`n_c - 1`, as in `scipy.stats.gaussian_kde`,
+    shrunk to the one pooled within all classes the fewer rows per feature there are, by `class_estimates`.
     Scores are kept in base 2, where the exponential of a far-away row costs no more than that of a near one, and
     reduced tile by tile: beyond the training rows, memory does not grow with their number.
 
@@ -38,7 +44,9 @@ class KernelDensity(Density):
         bandwidth: Kernel width h in units of the class spread: `"scott"` :math:`n_c^{-1/(d+4)}`, `"silverman"`
             :math:`(n_c (d+2)/4)^{-1/(d+4)}`, a positive float, or `"cv"`, for each class the width of the
             highest leave-one-out likelihood among multiples 1/16 to 2 of Scott's.
-        reg_covar: Added to the diagonal of each covariance, in units of each feature's variance over all rows.
+        shrinkage: `"auto"`, or for each class `"ledoit_wolf"`, `"oas"` or a weight in [0, 1], towards its column
+            variances being equal multiples of the pooled ones; 0 for scipy's densities whatever the rows.
+        reg_covar: Added to each variance of a class, as a share of it.
 
     Raises:
         ValueError: On an option out of range, or, in `fit`, a singular covariance with `reg_covar=0`.
@@ -60,31 +68,34 @@ class KernelDensity(Density):
     class_tile_: Tensor  # (K, T), tiles of each class; -1 pads
     log_norm_: Tensor  # (K,)
 
-    def __init__(self, *, bandwidth: Bandwidth | float = "scott", reg_covar: float = 1e-8) -> None:
+    def __init__(
+        self,
+        *,
+        bandwidth: Bandwidth | float = "scott",
+        shrinkage: Shrinkage | float = "auto",
+        reg_covar: float = 1e-8,
+    ) -> None:
         super().__init__()
+        check_shrinkage(shrinkage)
         if bandwidth not in get_args(Bandwidth) and (isinstance(bandwidth, str) or not 0 < bandwidth < math.inf):
             raise ValueError(f"bandwidth must be a positive float or one of {get_args(Bandwidth)}, got {bandwidth!r}")
         if not reg_covar >= 0:
             raise ValueError(f"reg_covar must not be negative, got {reg_covar}")
         self.bandwidth = bandwidth
+        self.shrinkage = shrinkage
         self.reg_covar = reg_covar
         self._declare("bandwidth_", "whiten_", "row_score_", "tile_class_", "class_tile_", "log_norm_")
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
         n_features = x.shape[1]
-        moments = class_moments(x.double(), target, int(target.max()) + 1)
-        count = moments.class_count
-        scale = feature_scale(moments, constant_features(x, self.offset_))
-        unit = torch.outer(scale, scale)
-        pooled = moments.scatter.sum(0) / unit / (count.sum() - len(count)).clamp(min=1)
-        own = moments.scatter / unit / (count - 1).clamp(min=1)[:, None, None]
-        covariance = torch.where(count[:, None, None] > n_features, own, pooled)
-        cholesky = factorise(covariance + self.reg_covar * torch.eye(n_features).to(covariance))
-        mean = moments.mean / scale
+        estimate = class_estimates(x, target, self.offset_, shrinkage=self.shrinkage, ddof=1)
+        warn_if_few(estimate, self.shrinkage)
+        count, mean, center = estimate.class_count, estimate.mean, estimate.center
+        cholesky = factorise(raise_variances(estimate.covariance, self.reg_covar))
         classes = [(target == c).nonzero().squeeze(1) for c in range(len(count))]
         whitened = torch.zeros_like(x, dtype=cholesky.dtype)  # rows about their class mean, (N, D)
         for c, rows in enumerate(classes):
-            centred = x[rows] / scale - mean[c]
+            centred = x[rows] - mean[c]
             whitened[rows] = torch.linalg.solve_triangular(cholesky[c], centred.T, upper=False).T
         scott = count ** (-1 / (n_features + 4))
         if self.bandwidth == "cv":
@@ -97,11 +108,24 @@ class KernelDensity(Density):
         else:
             self.bandwidth_ = scott if self.bandwidth == "scott" else torch.full_like(scott, float(self.bandwidth))
         spread = (self.bandwidth_ * math.sqrt(2 * math.log(2)))[:, None, None]  # 2^-|z|^2 is the kernel
-        self.whiten_ = whitening(cholesky * spread, mean, scale)
-        self._store_rows(whitened, target, cholesky * scale[:, None], spread, moments.mean)
-        log_det = cholesky.diagonal(dim1=1, dim2=2).log().sum(-1) + scale.log().sum()
+        self.whiten_ = whitening(cholesky * spread, center)
+        pull = self._pull()
+        self._store_rows(whitened * pull[target, None], target, cholesky, spread, center)
+        log_det = cholesky.diagonal(dim1=1, dim2=2).log().sum(-1)
         log_width = self.bandwidth_.log() + 0.5 * math.log(2 * math.pi)
         self.log_norm_ = -(log_det + n_features * log_width + count.log())
+
+    def _pull(self) -> Tensor:
+        r"""Share of their distance from the center at which rows carry their kernels, `(K,)`.
+
+        In many dimensions no rule but :math:`h \approx 1` is left; kernels of the size of the class on the rows of
+        the class double its covariance, and the nearest row decides alone. From :math:`h^2 = 1/2` on the rows are
+        drawn to the center, until the density has the covariance of the class again.
+        """
+        square = self.bandwidth_.square()
+        if self.shrinkage != "auto" or self.bandwidth not in get_args(Bandwidth):
+            return torch.ones_like(square)
+        return (1 - square * ((square - 0.5) / 0.45).clamp(0, 1)).clamp(min=0).sqrt()
 
     def _store_rows(self, whitened: Tensor, target: Tensor, cholesky: Tensor, spread: Tensor, mean: Tensor) -> None:
         r"""Expand :math:`-|z - z_i|^2 = -|z|^2 + 2 z^T z_i - |z_i|^2` in x, so that all classes share one product."""

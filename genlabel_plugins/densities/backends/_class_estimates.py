@@ -1,0 +1,207 @@
+"""Mean and covariance of each class, from many rows or from few."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from typing import Literal, NamedTuple, get_args
+
+import torch
+from sklearn import covariance as sklearn_covariance
+from torch import Tensor
+
+from genlabel_plugins.densities._moments import class_moments
+
+Shrinkage = Literal["auto", "ledoit_wolf", "oas"]
+
+ROWS_PER_FEATURE = 10  # so many, and a class has a covariance of its own
+ROWS_PER_VARIANCE = 20
+
+
+class ClassEstimates(NamedTuple):
+    """Means and covariances in float64; every class has a spread in every column.
+
+    Attributes:
+        class_count: Rows per class, shape `(K,)`.
+        mean: Means of the rows, shape `(K, D)`.
+        center: Centers of the classes, shape `(K, D)`: the means, drawn together where rows are few in all.
+        covariance: Covariances, shape `(K, D, D)`, or `(K, D)` where only variances are asked for; K is 1 if tied.
+        constant: Mask of columns that are constant over all rows, whose variance is set to one, shape `(D,)`.
+    """
+
+    class_count: Tensor
+    mean: Tensor
+    center: Tensor
+    covariance: Tensor
+    constant: Tensor
+
+
+def class_estimates(
+    x: Tensor,
+    target: Tensor,
+    offset: Tensor,
+    *,
+    shrinkage: Shrinkage | float = "auto",
+    diagonal: bool = False,
+    tied: bool = False,
+    ddof: int = 0,
+) -> ClassEstimates:
+    r"""Estimate :math:`\Sigma_c = (1 - w_c) S_c + w_c P_c` from the class's own covariance S and the pooled one P.
+
+    By itself, the weight falls from 1 for a class with no more rows than features and one to 0 at
+    `ROWS_PER_FEATURE` rows a feature. A column that is mostly one value within the class says little of its
+    variance, however many the rows, and raises the weight: n rows of kurtosis k are worth 2n / (k - 1). P is the
+    same for all classes, but for columns whose variance in the class is far beyond chance another than the pooled
+    one: they are scaled to it. Scaling a column of the rows scales the estimate.
+
+    Where rows are few in all, P in turn is shrunk to its diagonal by the share of noise in its squared
+    correlations, and the means to their center by the share of noise in their squared distances from it, without
+    which labels are certain and wrong.
+
+    Args:
+        x: Centred rows, shape `(N, D)`.
+        target: Class indices, shape `(N,)`, every class with a row.
+        offset: What was subtracted, shape `(D,)`; a spread within its rounding is no spread.
+        shrinkage: `"auto"`, or the weight of a multiple of P's diagonal, in [0, 1] or by scikit-learn's
+            `"ledoit_wolf"` or `"oas"`; a class without a spread of its own takes P then.
+        diagonal: Estimate variances alone, each column by itself.
+        tied: Estimate P alone.
+        ddof: By how much divisors fall short of the number of rows.
+
+    Reference:
+        Friedman, Regularized discriminant analysis, 1989; Schaefer and Strimmer, A shrinkage approach to
+        large-scale covariance matrix estimation, 2005; James and Stein, Estimation with quadratic loss, 1961.
+    """
+    count, mean, scatter, fourth = class_moments(x.double(), target, int(target.max()) + 1, diagonal=diagonal)
+    n_classes, n_within = len(count), len(x) - len(count)
+    rounding = (2 * torch.finfo(x.dtype).eps * (mean.abs() + offset.abs())).square()  # (K, D)
+    flat = variances(scatter, diagonal) <= rounding * count[:, None]
+    if bool(flat.any()):
+        scatter = scatter.masked_fill(flat if diagonal else flat[:, :, None] | flat[:, None], 0.0)
+    bare = flat.all(0)  # (D,), without a spread within any class
+    between = count @ (mean - count @ mean / len(x)).square() / len(x)
+    constant = bare & (between <= rounding.amax(0))
+    fill = torch.where(bare, between / (n_within + 1), 0.0).masked_fill_(constant, 1.0)
+    fill = fill if diagonal else fill.diag()
+    auto, named = shrinkage == "auto", shrinkage in ("ledoit_wolf", "oas")
+    n_features = 1 if diagonal else int((~bare).sum())
+    few = _scarcity(n_within, n_features) if auto else 0.0
+    pooled = (scatter.sum(0) / max(len(x) - max(ddof, few) * n_classes, 1)).add_(fill)
+    unit, center = variances(pooled, diagonal), mean
+    rows = (x - mean[target].to(x)) / unit.sqrt() if named else x
+    if few and not diagonal:
+        pooled = _towards_diagonal(pooled, few, n_within)
+        center = _drawn_together(count, mean, pooled, few) if n_within else mean
+    elif not (auto or diagonal):
+        pooled = _towards_sphere(pooled, unit, _intensity(rows, shrinkage))
+    if tied:
+        return ClassEstimates(count, mean, center, pooled[None], constant)
+    own = (scatter / (count - ddof).clamp(min=1).view(-1, *[1] * pooled.ndim)).add_(fill)
+    worth = _worth(count, variances(scatter, diagonal), fourth)  # (K, D)
+    weight = (worth == 0).double()
+    if auto:
+        weight = ((ROWS_PER_VARIANCE - worth) / (ROWS_PER_VARIANCE - 2)).clamp_(0, 1)
+        scale = _scale(variances(own, diagonal) / unit, worth)
+        if bool((scale != 1).any()):
+            pooled = pooled * (scale.square() if diagonal else scale[:, :, None] * scale[:, None])
+    elif not diagonal:
+        each = [_intensity(rows[target == c], shrinkage) for c in range(n_classes)]
+        own = _towards_sphere(own, unit, torch.stack(each))
+    weight.masked_fill_(bare, 0.0)
+    if not diagonal:  # of two rows, mirrored about their mean, Ledoit and Wolf see no noise
+        few_rows = weight.new_tensor([_scarcity(n, n_features) if auto else named and n < 3 for n in count.tolist()])
+        weight = weight.amax(1).maximum(few_rows)[:, None, None]
+    return ClassEstimates(count, mean, center, own.lerp_(pooled.expand_as(own), weight.expand_as(own)), constant)
+
+
+def variances(covariance: Tensor, diagonal: bool) -> Tensor:
+    """Variances `(*, D)` of covariances `(*, D, D)`, or of what is a diagonal already."""
+    return covariance if diagonal else covariance.diagonal(dim1=-2, dim2=-1)
+
+
+def check_shrinkage(shrinkage: Shrinkage | float) -> None:
+    """Raise `ValueError` on what is no shrinkage."""
+    if shrinkage not in get_args(Shrinkage) and (isinstance(shrinkage, str) or not 0 <= shrinkage <= 1):
+        raise ValueError(f"shrinkage must be a float in [0, 1] or one of {get_args(Shrinkage)}, got {shrinkage!r}")
+
+
+def raise_variances(covariance: Tensor, share: float, diagonal: bool = False) -> Tensor:
+    """Add a share of each variance to it, in place: whatever the units, a class has its own floor."""
+    variances(covariance, diagonal).mul_(1 + share)
+    return covariance
+
+
+def warn_if_few(estimate: ClassEstimates, shrinkage: Shrinkage | float, *, tied: bool = False) -> None:
+    """Say that there are too few rows for covariances of their own, and what helps."""
+    count, n_features = estimate.class_count.long(), int((~estimate.constant).sum())
+    n_within = int(count.sum()) - len(count)
+    few = count[(count > 1) & (count <= n_features + 1)]
+    if not n_within:
+        problem = "every class has a single row, so that the spread of all rows stands for that of a class"
+    elif tied and n_within <= n_features:
+        problem = f"{n_within} rows beyond one a class are no more rows than the {n_features} features"
+    elif len(few) and not tied:
+        first = int(few[0])
+        problem = f"{len(few)} classes have no more rows than the {n_features} features and one (the first has {first})"
+    else:
+        return
+    if shrinkage == "auto":
+        advice = "covariances are pooled and shrunk; more rows, or fewer features as by PCA, tell more"
+    else:
+        advice = f"shrinkage={shrinkage!r} leaves their covariances poor: shrinkage='auto' pools them"
+    warnings.warn(f"{problem}: {advice}", stacklevel=4)
+
+
+def _scarcity(n_rows: float, n_features: int) -> float:
+    """One for no more rows than features and one, zero from `ROWS_PER_FEATURE` rows a feature on."""
+    enough = ROWS_PER_FEATURE * n_features
+    return min(max((enough - n_rows) / max(enough - n_features - 1, 1), 0.0), 1.0)
+
+
+def _worth(count: Tensor, spread: Tensor, fourth: Tensor) -> Tensor:
+    """Rows of a Gaussian that tell as much of the variance of each column, `(K,), (K, D), (K, D)` -> `(K, D)`."""
+    excess = count[:, None] * fourth / spread.square() - 1  # 2 for a Gaussian
+    return torch.where(spread > 0, 2 * count[:, None] / excess.clamp(min=2), 0.0)
+
+
+def _scale(ratio: Tensor, worth: Tensor) -> Tensor:
+    """Root of a variance over the pooled one as far as it is far beyond chance, `(K, D), (K, D)` -> `(K, D)`."""
+    freedom = (worth - 1).clamp(min=1)
+    chance = 2 + 20 / freedom + 4 / freedom.sqrt()  # of the logarithm: no Gaussian column in ten thousand exceeds it
+    log_ratio = torch.where(worth > 0, ratio, 1.0).log()
+    return (0.5 * log_ratio.sign() * (log_ratio.abs() - chance).clamp(min=0)).exp()
+
+
+def _towards_diagonal(covariance: Tensor, most: float, n_rows: int) -> Tensor:
+    """Shrink correlations `(D, D)` by the share of noise in their squares, but not by more than `most`."""
+    std = covariance.diagonal().sqrt()
+    square = (covariance / torch.outer(std, std)).square_().fill_diagonal_(1.0)
+    noise = (1 - square).square().sum() / max(n_rows, 1)
+    share = noise / (square.sum() - len(square)).clamp(min=torch.finfo(square.dtype).tiny)
+    return covariance.lerp(covariance.diagonal().diag(), most * share.clamp(max=1))
+
+
+def _drawn_together(count: Tensor, mean: Tensor, covariance: Tensor, most: float) -> Tensor:
+    """Shrink means `(K, D)` to their center by the share of noise in their distances, but not by more than `most`."""
+    origin = mean.mean(0)
+    cholesky, _ = torch.linalg.cholesky_ex(covariance)
+    distance = torch.linalg.solve_triangular(cholesky, (mean - origin).T, upper=False).square().sum()
+    n_classes, n_features = mean.shape
+    freedom = n_features * (n_classes - 1)
+    noise = (1 / count).mean() * freedom
+    excess = (distance - noise * max(1 - 2 / max(freedom, 1), 0)).maximum(noise * math.sqrt(2 / max(freedom, 1)))
+    share = 1 - excess / distance.clamp(min=torch.finfo(mean.dtype).tiny)
+    return mean.lerp(origin.expand_as(mean), most * share.clamp(0, 1))
+
+
+def _towards_sphere(covariance: Tensor, unit: Tensor, weight: Tensor) -> Tensor:
+    """Shrink covariances `(*, D, D)` by weights `(*)` to a multiple of the variances `unit`."""
+    level = (covariance.diagonal(dim1=-2, dim2=-1) / unit).mean(-1, keepdim=True)
+    return covariance.lerp((level * unit).diag_embed(), weight[..., None, None].expand_as(covariance))
+
+
+def _intensity(rows: Tensor, shrinkage: Shrinkage | float) -> Tensor:
+    """Weight of a multiple of the identity in the covariance of centred rows `(n, D)`, by scikit-learn."""
+    if isinstance(shrinkage, str):
+        shrinkage = getattr(sklearn_covariance, shrinkage)(rows.double().cpu().numpy(), assume_centered=True)[1]
+    return torch.tensor(float(shrinkage), dtype=torch.float64, device=rows.device)
