@@ -26,8 +26,10 @@ def test_moments_equal_numpy_whatever_the_chunks(monkeypatch, chunk_rows, diagon
         scatter = np.cov(rows.T, bias=True) * len(rows)
         np.testing.assert_allclose(found.mean[c], rows.mean(0), rtol=1e-12, atol=1e-12)
         np.testing.assert_allclose(found.scatter[c], np.diag(scatter) if diagonal else scatter, rtol=1e-10, atol=1e-9)
+        np.testing.assert_allclose(found.fourth[c], ((rows - rows.mean(0)) ** 4).sum(0), rtol=1e-10)
     assert not found.mean[3].any()
     assert not found.scatter[3].any()
+    assert not found.fourth[3].any()
 
 
 @pytest.mark.parametrize("offset", [0.0, 1e3, 1e5])
@@ -38,6 +40,7 @@ def test_float32_rows_far_from_zero_lose_nothing(offset):
         rows = x[target == c].double().numpy()  # the rows as float32 holds them
         np.testing.assert_allclose(found.mean[c], rows.mean(0), rtol=0, atol=2e-6)
         np.testing.assert_allclose(found.scatter[c] / len(rows), np.cov(rows.T, bias=True), rtol=2e-6, atol=2e-5)
+        np.testing.assert_allclose(found.fourth[c], ((rows - rows.mean(0)) ** 4).sum(0), rtol=1e-5)
 
 
 def test_state_is_float64_and_positive_semidefinite_far_from_zero():

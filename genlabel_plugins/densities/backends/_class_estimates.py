@@ -70,7 +70,8 @@ def class_estimates(
 
     Reference:
         Friedman, Regularized discriminant analysis, 1989; Schaefer and Strimmer, A shrinkage approach to
-        large-scale covariance matrix estimation, 2005; James and Stein, Estimation with quadratic loss, 1961.
+        large-scale covariance matrix estimation, 2005; Ledoit and Wolf, A well-conditioned estimator for
+        large-dimensional covariance matrices, 2004; James and Stein, Estimation with quadratic loss, 1961.
     """
     count, mean, scatter, fourth = class_moments(x.double(), target, int(target.max()) + 1, diagonal=diagonal)
     n_classes, n_within = len(count), len(x) - len(count)
@@ -78,39 +79,41 @@ def class_estimates(
     flat = variances(scatter, diagonal) <= rounding * count[:, None]
     if bool(flat.any()):
         scatter = scatter.masked_fill(flat if diagonal else flat[:, :, None] | flat[:, None], 0.0)
-    bare = flat.all(0)  # (D,), without a spread within any class
+    bare = flat.all(0)  # (D,), without a spread within any class: classes apart tell the unit
     between = count @ (mean - count @ mean / len(x)).square() / len(x)
     constant = bare & (between <= rounding.amax(0))
-    fill = torch.where(bare, between / (n_within + 1), 0.0).masked_fill_(constant, 1.0)
-    fill = fill if diagonal else fill.diag()
+    spread_between = torch.where(bare, between / (n_within + 1), 0.0).masked_fill_(constant, 1.0)
+    fill = spread_between if diagonal else spread_between.diag()
     auto, named = shrinkage == "auto", shrinkage in ("ledoit_wolf", "oas")
     n_features = 1 if diagonal else int((~bare).sum())
-    few = _scarcity(n_within, n_features) if auto else 0.0
-    pooled = (scatter.sum(0) / max(len(x) - max(ddof, few) * n_classes, 1)).add_(fill)
+    scarcity = _scarcity(n_within, n_features) if auto else 0.0
+    pooled = (scatter.sum(0) / max(len(x) - max(ddof, scarcity) * n_classes, 1)).add_(fill)
     unit, center = variances(pooled, diagonal), mean
-    rows = (x - mean[target].to(x)) / unit.sqrt() if named else x
-    if few and not diagonal:
-        pooled = _towards_diagonal(pooled, few, n_within)
-        center = _drawn_together(count, mean, pooled, few) if n_within else mean
+    rows = (x - mean[target]) / unit.sqrt() if named or (scarcity and not diagonal) else x
+    if scarcity and not diagonal:
+        pooled = _towards_diagonal(pooled, rows, n_within, most=scarcity)
+        center = _drawn_together(count, mean, pooled, scarcity) if n_within else mean
     elif not (auto or diagonal):
-        pooled = _towards_sphere(pooled, unit, _intensity(rows, shrinkage))
+        pooled = _towards_sphere(pooled, unit, pooled.new_tensor(_intensity(rows, shrinkage)))
     if tied:
         return ClassEstimates(count, mean, center, pooled[None], constant)
     own = (scatter / (count - ddof).clamp(min=1).view(-1, *[1] * pooled.ndim)).add_(fill)
     worth = _worth(count, variances(scatter, diagonal), fourth)  # (K, D)
-    weight = (worth == 0).double()
     if auto:
         weight = ((ROWS_PER_VARIANCE - worth) / (ROWS_PER_VARIANCE - 2)).clamp_(0, 1)
+        too_few = [_scarcity(n, n_features) for n in count.tolist()]
         scale = _scale(variances(own, diagonal) / unit, worth)
         if bool((scale != 1).any()):
             pooled = pooled * (scale.square() if diagonal else scale[:, :, None] * scale[:, None])
-    elif not diagonal:
-        each = [_intensity(rows[target == c], shrinkage) for c in range(n_classes)]
-        own = _towards_sphere(own, unit, torch.stack(each))
+    else:
+        weight = (worth == 0).double()
+        too_few = [float(named and n < 3) for n in count.tolist()]  # two rows are mirrored, as if without noise
+        if not diagonal:
+            each = [_intensity(rows[target == c], shrinkage) for c in range(n_classes if named else 1)]
+            own = _towards_sphere(own, unit, own.new_tensor(each).expand(n_classes))
     weight.masked_fill_(bare, 0.0)
-    if not diagonal:  # of two rows, mirrored about their mean, Ledoit and Wolf see no noise
-        few_rows = weight.new_tensor([_scarcity(n, n_features) if auto else named and n < 3 for n in count.tolist()])
-        weight = weight.amax(1).maximum(few_rows)[:, None, None]
+    if not diagonal:
+        weight = weight.amax(1).maximum(weight.new_tensor(too_few))[:, None, None]
     return ClassEstimates(count, mean, center, own.lerp_(pooled.expand_as(own), weight.expand_as(own)), constant)
 
 
@@ -172,11 +175,15 @@ def _scale(ratio: Tensor, worth: Tensor) -> Tensor:
     return (0.5 * log_ratio.sign() * (log_ratio.abs() - chance).clamp(min=0)).exp()
 
 
-def _towards_diagonal(covariance: Tensor, most: float, n_rows: int) -> Tensor:
-    """Shrink correlations `(D, D)` by the share of noise in their squares, but not by more than `most`."""
+def _towards_diagonal(covariance: Tensor, rows: Tensor, n_within: int, *, most: float) -> Tensor:
+    """Shrink correlations `(D, D)` by the share of noise in their squares, but not by more than `most`.
+
+    The noise is the larger of what Gaussian rows have and of what is seen in the scaled rows `(N, D)`.
+    """
     std = covariance.diagonal().sqrt()
     square = (covariance / torch.outer(std, std)).square_().fill_diagonal_(1.0)
-    noise = (1 - square).square().sum() / max(n_rows, 1)
+    seen = rows.square().sum(1).square().mean() - square.sum()
+    noise = (1 - square).square().sum().maximum(seen) / max(n_within, 1)
     share = noise / (square.sum() - len(square)).clamp(min=torch.finfo(square.dtype).tiny)
     return covariance.lerp(covariance.diagonal().diag(), most * share.clamp(max=1))
 
@@ -184,7 +191,7 @@ def _towards_diagonal(covariance: Tensor, most: float, n_rows: int) -> Tensor:
 def _drawn_together(count: Tensor, mean: Tensor, covariance: Tensor, most: float) -> Tensor:
     """Shrink means `(K, D)` to their center by the share of noise in their distances, but not by more than `most`."""
     origin = mean.mean(0)
-    cholesky, _ = torch.linalg.cholesky_ex(covariance)
+    cholesky = torch.linalg.cholesky(raise_variances(covariance.clone(), 1e-8))
     distance = torch.linalg.solve_triangular(cholesky, (mean - origin).T, upper=False).square().sum()
     n_classes, n_features = mean.shape
     freedom = n_features * (n_classes - 1)
@@ -200,8 +207,9 @@ def _towards_sphere(covariance: Tensor, unit: Tensor, weight: Tensor) -> Tensor:
     return covariance.lerp((level * unit).diag_embed(), weight[..., None, None].expand_as(covariance))
 
 
-def _intensity(rows: Tensor, shrinkage: Shrinkage | float) -> Tensor:
-    """Weight of a multiple of the identity in the covariance of centred rows `(n, D)`, by scikit-learn."""
-    if isinstance(shrinkage, str):
-        shrinkage = getattr(sklearn_covariance, shrinkage)(rows.double().cpu().numpy(), assume_centered=True)[1]
-    return torch.tensor(float(shrinkage), dtype=torch.float64, device=rows.device)
+def _intensity(rows: Tensor, shrinkage: Shrinkage | float) -> float:
+    """Weight of a multiple of the identity in the covariance of centred rows `(n, D)`, given or by scikit-learn."""
+    if not isinstance(shrinkage, str):
+        return shrinkage
+    _, weight = getattr(sklearn_covariance, shrinkage)(rows.double().cpu().numpy(), assume_centered=True)
+    return float(weight)
