@@ -9,8 +9,9 @@ from torch import Tensor
 
 from genlabel_plugins._checks import check_number
 from genlabel_plugins._state import LearntState, full_precision
+from genlabel_plugins.densities._temperature import best_temperature, tone_down
 from genlabel_plugins.densities.registry import make_backend
-from genlabel_plugins.scoring import best_temperature, held_out
+from genlabel_plugins.scoring import held_out
 
 
 @runtime_checkable
@@ -117,9 +118,10 @@ class GenLabel(LearntState):
         return self
 
     def log_prob(self, x: Tensor) -> Tensor:
-        """Log-densities of all classes, `(B, *) -> (B, C)`."""
+        """Log-densities of all classes, `(B, *) -> (B, C)`, toned down if the density knows that it is too certain."""
         log_prob: Tensor = self.density.log_prob(x)
-        return log_prob
+        temperature = getattr(self.density, "temperature_", None)
+        return log_prob if temperature is None else tone_down(log_prob, temperature)
 
     def log_joint(self, x: Tensor) -> Tensor:
         """Log-densities plus log-priors, `(B, *) -> (B, C)`, before temperature and top-k."""

@@ -1,10 +1,9 @@
-"""How well a generative model classifies rows that it has not seen, and the temperature that suits it."""
+"""How well a generative model classifies rows that it has not seen."""
 
 from __future__ import annotations
 
 import copy
 import inspect
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,8 +11,6 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins.densities import Density
-
-COLDEST, HOTTEST = 0.05, 1e6  # a perfect classifier asks for temperature zero
 
 
 def classifier_accuracy(
@@ -117,45 +114,6 @@ def fit_copy(model: Any, x: Tensor, target: Tensor, n_classes: int, generator: t
             )
         options["n_classes"] = n_classes
     return copied.fit(x, target, **options)
-
-
-def best_temperature(scored: Iterator[tuple[Tensor, Tensor]]) -> float:
-    r"""Temperature T that minimizes the log-loss of :math:`\operatorname{softmax}(s / T)`.
-
-    The loss is convex in 1/T, so bisection on the sign of its derivative finds the minimum. Rows on which the true
-    class has no density tell nothing about T and are left out.
-
-    Args:
-        scored: Log-joint densities s, shape `(B, C)`, with true classes `(B,)`.
-
-    Raises:
-        ValueError: If no row is left.
-
-    Example:
-        >>> score = torch.tensor([[2.0, 0.0], [2.0, 0.0], [2.0, 0.0], [2.0, 0.0]])
-        >>> round(best_temperature(iter([(score, torch.tensor([0, 0, 0, 1]))])), 4)  # 2 / log 3
-        1.8205
-    """
-    gaps = []
-    for score, target in scored:
-        score = score.double()  # noqa: PLW2901
-        known = target < score.shape[1]
-        score, target = score[known], target[known]  # noqa: PLW2901
-        gap = score - score.gather(1, target[:, None])  # (B, C), zero at the true class
-        gaps.append(gap[~(gap.isnan() | (gap == torch.inf)).any(1)])
-    if not any(len(gap) for gap in gaps):
-        raise ValueError("calibration needs rows whose class has a finite density, got none")
-
-    def slope(log_temperature: float) -> float:
-        """Derivative of the summed log-loss with respect to 1/T."""
-        beta = math.exp(-log_temperature)
-        return sum(float(((gap * beta).softmax(1) * gap.nan_to_num(neginf=0.0)).sum()) for gap in gaps)
-
-    low, high = math.log(COLDEST), math.log(HOTTEST)
-    for _ in range(50):
-        middle = (low + high) / 2
-        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
-    return math.exp(high)
 
 
 def hits(score: Tensor, target: Tensor) -> Tensor:

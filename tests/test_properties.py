@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from genlabel_plugins import GenLabel, RunningGaussian, blend, class_posterior, make_backend
 from genlabel_plugins.densities._moments import class_moments
-from genlabel_plugins.scoring import COLDEST, HOTTEST, best_temperature
+from genlabel_plugins.densities._temperature import COLDEST, HOTTEST, best_temperature
 
 settings.register_profile("two hundred", max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("two hundred")

@@ -1,9 +1,13 @@
+import itertools
 import sys
+import time
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
+from genlabel_plugins import make_backend
 from genlabel_plugins.densities._training import hold_out, minibatches, private_rng, train
 
 OPTIONS = {"max_epochs": 200, "patience": 20, "batch_size": 16, "learning_rate": 0.05}
@@ -118,6 +122,30 @@ def test_minibatches_cover_the_rows_but_for_a_small_rest():
     assert [len(batch) for batch in shuffled] == [16, 16]
     assert len(torch.cat(shuffled).unique()) == 32
     assert [len(batch) for batch in minibatches(rows[:3], 16, seeded())] == [3]
+
+
+def test_a_long_training_says_after_one_epoch_how_long(monkeypatch):
+    x, _, model = regression()
+    rows = torch.arange(80)
+    loss = lambda i: model(x[i]).square().mean()  # noqa: E731
+    options = OPTIONS | {"max_epochs": 400, "patience": 2, "generator": seeded(), "description": "tiny"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        train(model, loss, rows, rows, **options)
+    clock = itertools.count(0.0, 30.0)
+    monkeypatch.setattr(time, "perf_counter", lambda: next(clock))
+    match = r"tiny: the first epoch took 30\.0 s, so max_epochs=400 take up to 200 min; verbose=True shows progress"
+    with pytest.warns(UserWarning, match=match) as caught:
+        train(model.requires_grad_(True), loss, rows, rows, **options)
+    assert len(caught) == 1
+
+
+@pytest.mark.parametrize("backend", ["flow", "vae", "gan"])
+def test_every_network_says_how_long(backend, monkeypatch):
+    monkeypatch.setattr("genlabel_plugins.densities._training.LONG", 0.0)
+    x, target = torch.randn(60, 2, generator=seeded()), torch.arange(60) % 2
+    with pytest.warns(UserWarning, match="the first epoch took"):
+        make_backend(backend, max_epochs=2).fit(x, target)
 
 
 def test_progress_bar_is_shown_on_request_if_installed(capsys, monkeypatch):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 MAX_GRADIENT_NORM = 5.0
+LONG = 60.0  # seconds of training from which on it is said how long it takes
 
 
 class TrainingReport(NamedTuple):
@@ -97,16 +99,30 @@ def minibatches(rows: Tensor, batch_size: int, generator: torch.Generator | None
             yield batch
 
 
-def progress(epochs: Iterable[int], description: str, *, verbose: bool) -> Iterable[int]:
-    """Wrap epochs in a progress bar if wanted and tqdm is installed."""
-    if not verbose:
-        return epochs
-    try:
-        from tqdm.auto import tqdm  # noqa: PLC0415 - optional
-    except ModuleNotFoundError:
-        return epochs
-    bar: Iterable[int] = tqdm(epochs, desc=description, unit="epoch", leave=False)
-    return bar
+def progress(epochs: range, description: str, *, verbose: bool) -> Iterable[int]:
+    """Epochs behind a progress bar, if wanted and tqdm is installed; else a long training says after one how long.
+
+    The warning is raised once, if all epochs would take more than `LONG` seconds at the pace of the first.
+    """
+    if verbose:
+        with suppress(ModuleNotFoundError):
+            from tqdm.auto import tqdm  # noqa: PLC0415 - optional
+
+            bar: Iterable[int] = tqdm(epochs, desc=description, unit="epoch", leave=False)
+            return bar
+    return _forecast(epochs, description)
+
+
+def _forecast(epochs: range, description: str) -> Iterator[int]:
+    begin = time.perf_counter()
+    for done, epoch in enumerate(epochs):
+        if done == 1 and (seconds := time.perf_counter() - begin) * len(epochs) > LONG:
+            warnings.warn(
+                f"{description}: the first epoch took {seconds:.1f} s, so max_epochs={len(epochs)} take up to "
+                f"{seconds * len(epochs) / 60:.0f} min; verbose=True shows progress",
+                stacklevel=3,
+            )
+        yield epoch
 
 
 def train(

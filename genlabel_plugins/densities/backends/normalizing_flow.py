@@ -10,15 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from genlabel_plugins.densities._training import TrainingReport, hold_out, private_rng, train
-from genlabel_plugins.densities.backends._class_units import (
-    MIN_ROWS,
-    class_units,
-    gaussian_tail,
-    standard_normal_log_prob,
-    standardized,
-    tail_radius,
-)
-from genlabel_plugins.densities.density import Density
+from genlabel_plugins.densities.backends._class_units import ClassUnits, standard_normal_log_prob
+from genlabel_plugins.densities.backends._network_density import NetworkDensity
 
 Flow = Literal["nsf", "maf", "realnvp"]
 Engine = Literal["normflows", "zuko"]
@@ -27,7 +20,7 @@ CHUNK_ROWS = 16_384  # pairs of a row and a class that are scored together
 ROWS_PER_FEATURE = 50  # below, one Gaussian or a small mixture is often as good
 
 
-class NormalizingFlow(Density):
+class NormalizingFlow(NetworkDensity):
     r"""Flow class densities :math:`p_c(x) = N(f_c(z); 0, I)\, |\det \partial f_c / \partial z|\, |\det W_c|`.
 
     Rows are first whitened by the Gaussian of their class, :math:`z = W_c (x - \mu_c)`, and the invertible
@@ -70,13 +63,7 @@ class NormalizingFlow(Density):
         Estimation, NeurIPS 2017; Dinh et al., Density Estimation Using Real NVP, ICLR 2017.
     """
 
-    exact = False
-
-    mean_: Tensor  # (K, D)
     whiten_: Tensor  # (K, D, D)
-    log_det_: Tensor  # (K,)
-    radius_: Tensor  # (K,), where the Gaussian tail starts
-    trained_: Tensor  # (T,), classes with a trained flow; the others are Gaussian
 
     def __init__(
         self,
@@ -93,62 +80,55 @@ class NormalizingFlow(Density):
         validation_fraction: float = 0.2,
         verbose: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            max_epochs=max_epochs,
+            patience=patience,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            validation_fraction=validation_fraction,
+            verbose=verbose,
+        )
         if flow not in get_args(Flow):
             raise ValueError(f"flow must be one of {get_args(Flow)}, got {flow!r}")
         if engine not in get_args(Engine):
             raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
-        for name, number in (("n_layers", n_layers), ("hidden_features", hidden_features), ("batch_size", batch_size)):
+        for name, number in (("n_layers", n_layers), ("hidden_features", hidden_features)):
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
-        if not 0 < validation_fraction < 1:
-            raise ValueError(f"validation_fraction must lie between 0 and 1, got {validation_fraction}")
         self.flow = flow
         self.engine = engine
         self.conditional = conditional
         self.n_layers = n_layers
         self.hidden_features = hidden_features
-        self.max_epochs = max_epochs
-        self.patience = patience
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.validation_fraction = validation_fraction
-        self.verbose = verbose
         self.report_: list[TrainingReport] = []
         self.networks_ = nn.ModuleList()
-        self._declare("mean_", "whiten_", "log_det_", "radius_", "trained_")
+        self._declare("whiten_")
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
-        count = torch.bincount(target)
-        self._warn_if_few(count, x.shape[1])
-        units = class_units(x, target, self.offset_)
-        self.mean_, self.whiten_, self.log_det_ = units.mean, units.whiten, units.log_det
-        z = standardized(x, target, units.mean, units.whiten)
-        self.radius_ = tail_radius(z, target, len(count))
-        self.trained_ = (count >= MIN_ROWS).nonzero().squeeze(1)
-        label = torch.searchsorted(self.trained_, target)
-        chosen = count[target] >= MIN_ROWS
-        z, label = z[chosen].float(), label[chosen]
+        self._warn_if_few(torch.bincount(target), x.shape[1])
+        super()._fit(x, target, generator)
+
+    def _train(self, z: Tensor, label: Tensor, generator: torch.Generator) -> Tensor:
         self.report_ = []
         self.networks_ = nn.ModuleList()
         if self.conditional and len(self.trained_):
-            self.networks_.append(self._train(z, label, generator))
-            return
+            return self._train_one(z, nn.functional.one_hot(label, len(self.trained_)).to(z.dtype), generator)
         seed = int(torch.randint(2**31, (), generator=generator))
+        held_out = [label[:0]]
         for t in range(len(self.trained_)):  # one seed for all: the order of the classes does not matter
-            rows = z[label == t]
-            own = torch.Generator().manual_seed(seed)
-            self.networks_.append(self._train(rows, label.new_zeros(len(rows)), own))
+            rows = (label == t).nonzero().squeeze(1)
+            held_out.append(rows[self._train_one(z[rows], None, torch.Generator().manual_seed(seed))])
+        return torch.cat(held_out)
 
-    def _train(self, z: Tensor, label: Tensor, generator: torch.Generator) -> nn.Module:
-        """Train one network on rows `(N, D)` in the units of their class and labels `(N,)`."""
+    def _train_one(self, z: Tensor, context: Tensor | None, generator: torch.Generator) -> Tensor:
+        """Train one network on rows `(N, D)` with contexts `(N, T)`; returns those that were held out, as indices."""
         with private_rng(generator):
             network = self._network().to(z.device)
-        context = nn.functional.one_hot(label, len(self.trained_)).to(z.dtype) if self.conditional else None
 
         def loss(rows: Tensor) -> Tensor:
             return -_log_prob(network, z[rows], None if context is None else context[rows]).mean()
 
+        label = torch.zeros_like(z[:, 0], dtype=torch.long) if context is None else context.argmax(1)
         rows, held_out = hold_out(label, self.validation_fraction, generator)
         report = train(
             network,
@@ -164,7 +144,15 @@ class NormalizingFlow(Density):
             description=f"{self.engine} {self.flow}",
         )
         self.report_.append(report)
-        return network
+        self.networks_.append(network)
+        return held_out
+
+    def _use(self, units: ClassUnits, x: Tensor, target: Tensor) -> Tensor:
+        self.whiten_ = units.whiten.to(x)
+        return super()._use(units, x, target)
+
+    def _standardize(self, x: Tensor) -> Tensor:
+        return torch.einsum("bkd,ked->bke", x.unsqueeze(1) - self.mean_, self.whiten_)
 
     def _network(self) -> nn.Module:
         """An untrained network for the shapes of the learnt buffers; draws from torch's global generators."""
@@ -187,16 +175,7 @@ class NormalizingFlow(Density):
         chunks = x.split(max(1, CHUNK_ROWS // len(self.mean_)))
         return torch.cat([self._score(rows) for rows in chunks])
 
-    def _score(self, x: Tensor) -> Tensor:
-        z = torch.einsum("bkd,ked->bke", x.unsqueeze(1) - self.mean_, self.whiten_)
-        log_prob = standard_normal_log_prob(z)  # (B, K)
-        if len(self.trained_) and len(x):
-            inside, tail = gaussian_tail(z[:, self.trained_], self.radius_[self.trained_])
-            log_prob = log_prob.index_copy(1, self.trained_, self._flow_log_prob(inside) + tail)
-        return log_prob + self.log_det_
-
-    def _flow_log_prob(self, z: Tensor) -> Tensor:
-        """Log-density of each flow in the units of its class, `(B, T, D) -> (B, T)`."""
+    def _network_log_prob(self, z: Tensor) -> Tensor:
         n_classes = z.shape[1]
         if not self.conditional:
             return torch.stack([_log_prob(flow, z[:, t], None) for t, flow in enumerate(self.networks_)], 1)

@@ -9,23 +9,16 @@ from torch import Tensor, nn
 
 from genlabel_plugins._state import as_rows
 from genlabel_plugins.densities._training import TrainingReport, hold_out, private_rng, train
-from genlabel_plugins.densities.backends._class_units import (
-    MIN_ROWS,
-    class_units,
-    gaussian_tail,
-    standard_normal_log_prob,
-    standardized,
-    tail_radius,
-)
+from genlabel_plugins.densities.backends._class_units import MIN_ROWS, ClassUnits, standard_normal_log_prob
+from genlabel_plugins.densities.backends._network_density import NetworkDensity
 from genlabel_plugins.densities.backends._quasi_random import normal_draws
-from genlabel_plugins.densities.density import Density
 
 CHUNK_POINTS = 65_536  # decoded points that are held at once
 TRAINING_DRAWS = 8  # importance samples in a training step
 MIN_LOG_SCALE = -5.0  # of the decoder, in units of the class: a constant feature has no density
 
 
-class VAE(Density):
+class VAE(NetworkDensity):
     r"""Bound :math:`\log \frac{1}{S} \sum_s \frac{p_c(x \mid w_s)\, p(w_s)}{q_c(w_s \mid x)} \le \log p_c(x)`.
 
     One network for all classes takes the class as input; the decoder is Gaussian, with a learnt variance for each
@@ -61,13 +54,9 @@ class VAE(Density):
     """
 
     normalized = False  # a lower bound
-    exact = False
+    diagonal = True
 
-    mean_: Tensor  # (K, D)
     scale_: Tensor  # (K, D)
-    log_det_: Tensor  # (K,)
-    radius_: Tensor  # (K,), where the Gaussian tail starts
-    trained_: Tensor  # (T,), classes that the network knows; the others are Gaussian
     draws_: Tensor  # (S, L), standard normal
 
     def __init__(
@@ -83,25 +72,24 @@ class VAE(Density):
         validation_fraction: float = 0.2,
         verbose: bool = False,
     ) -> None:
-        super().__init__()
+        super().__init__(
+            max_epochs=max_epochs,
+            patience=patience,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            validation_fraction=validation_fraction,
+            verbose=verbose,
+        )
         sizes = {"latent_dim": latent_dim, "hidden_features": hidden_features, "n_samples": n_samples}
-        for name, number in (sizes | {"batch_size": batch_size}).items():
+        for name, number in sizes.items():
             if number < 1:
                 raise ValueError(f"{name} must be at least 1, got {number}")
-        if not 0 < validation_fraction < 1:
-            raise ValueError(f"validation_fraction must lie between 0 and 1, got {validation_fraction}")
         self.latent_dim = latent_dim
         self.hidden_features = hidden_features
         self.n_samples = n_samples
-        self.max_epochs = max_epochs
-        self.patience = patience
-        self.learning_rate = learning_rate
-        self.batch_size = batch_size
-        self.validation_fraction = validation_fraction
-        self.verbose = verbose
         self.report_: TrainingReport | None = None
         self.network_: Autoencoder | None = None
-        self._declare("mean_", "scale_", "log_det_", "radius_", "trained_", "draws_")
+        self._declare("scale_", "draws_")
 
     def encode(self, x: Tensor, c: Tensor) -> Tensor:
         """Mean of the latent code of rows as members of classes, `(B, *), (B,) -> (B, L)`; differentiable in x.
@@ -127,19 +115,13 @@ class VAE(Density):
         return z * self.scale_[self.trained_[label]] + self.mean_[self.trained_[label]] + self.offset_
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
-        count = torch.bincount(target)
-        units = class_units(x, target, self.offset_, diagonal=True)
-        self.mean_, self.scale_, self.log_det_ = units.mean, units.factor, units.log_det
-        z = standardized(x, target, units.mean, units.whiten)
-        self.radius_ = tail_radius(z, target, len(count))
-        self.trained_ = (count >= MIN_ROWS).nonzero().squeeze(1)
         self.draws_ = normal_draws(self.n_samples, self.latent_dim, generator).to(x)
-        self.network_ = self.report_ = None
-        if len(self.trained_):
-            chosen = count[target] >= MIN_ROWS
-            self._train(z[chosen].float(), torch.searchsorted(self.trained_, target[chosen]), generator)
+        super()._fit(x, target, generator)
 
-    def _train(self, z: Tensor, label: Tensor, generator: torch.Generator) -> None:
+    def _train(self, z: Tensor, label: Tensor, generator: torch.Generator) -> Tensor:
+        self.network_ = self.report_ = None
+        if not len(self.trained_):
+            return label
         with private_rng(generator):
             network = self._network().to(z.device)
 
@@ -163,6 +145,14 @@ class VAE(Density):
             description="vae",
         )
         self.network_ = network
+        return held_out
+
+    def _use(self, units: ClassUnits, x: Tensor, target: Tensor) -> Tensor:
+        self.scale_ = units.factor.to(x)
+        return super()._use(units, x, target)
+
+    def _standardize(self, x: Tensor) -> Tensor:
+        return (x.unsqueeze(1) - self.mean_) / self.scale_
 
     def _network(self) -> Autoencoder:
         """An untrained network for the shapes of the learnt buffers; draws from torch's global generators."""
@@ -179,15 +169,10 @@ class VAE(Density):
         chunks = x.split(max(1, CHUNK_POINTS // (len(self.mean_) * self.n_samples)))
         return torch.cat([self._score(rows) for rows in chunks])
 
-    def _score(self, x: Tensor) -> Tensor:
-        z = (x.unsqueeze(1) - self.mean_) / self.scale_  # (B, K, D)
-        log_prob = standard_normal_log_prob(z)  # (B, K)
-        if len(self.trained_):
-            inside, tail = gaussian_tail(z[:, self.trained_], self.radius_[self.trained_])
-            label = torch.arange(len(self.trained_), device=x.device)
-            bound = self._autoencoder(inside, label, self.draws_)  # (B, T)
-            log_prob = log_prob.index_copy(1, self.trained_, bound + tail)
-        return log_prob + self.log_det_
+    def _network_log_prob(self, z: Tensor) -> Tensor:
+        label = torch.arange(len(self.trained_), device=z.device)
+        bound: Tensor = self._autoencoder(z, label, self.draws_)
+        return bound
 
     @property
     def _autoencoder(self) -> Autoencoder:

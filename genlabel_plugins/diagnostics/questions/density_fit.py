@@ -13,10 +13,11 @@ import torch
 from sklearn.metrics import log_loss
 from torch import Tensor
 
+from genlabel_plugins.densities._temperature import HOTTEST, best_temperature
 from genlabel_plugins.densities.registry import make_backend
 from genlabel_plugins.diagnostics.reading.labeled_table import MIN_ROWS_PER_CLASS, LabeledTable
 from genlabel_plugins.relabeler import GenLabel
-from genlabel_plugins.scoring import HOTTEST, best_temperature, held_out, hits
+from genlabel_plugins.scoring import held_out, hits
 
 TRUSTED_ACCURACY = 0.95  # the paper's rule of thumb
 MIN_HELD_OUT = 20  # rows from which on the rule of thumb is applied
@@ -175,7 +176,7 @@ def score(name: str, scored: list[tuple[Tensor, Tensor]], seconds: float = 0.0) 
 
 def _temperature(scored: list[tuple[Tensor, Tensor]]) -> float:
     try:
-        return min(best_temperature(iter(scored)), HOTTEST)
+        return min(best_temperature(scored), HOTTEST)
     except ValueError:  # no row has a density under its class
         return HOTTEST
 
