@@ -194,14 +194,14 @@ class Relabeling(nn.Module):
             self.to(rows.device)
 
 
-def shows_mixture(y: Tensor) -> Tensor:
-    """Which labels `(B, C)` show two classes or more, within the rounding of their dtype, shape `(B,)`.
+def shows_mixture(y: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Which labels `(B, C)`, smoothed or not, show two classes, within the rounding of their dtype, shape `(B,)`.
 
     Example:
         >>> shows_mixture(torch.tensor([[0.0, 1.0], [0.3, 0.7]]))
         tensor([False,  True])
     """
-    return y.amax(1) < 1 - 8 * torch.finfo(y.dtype).eps
+    return y.amax(1) < 1 - smoothing + smoothing / y.shape[1] - 8 * torch.finfo(y.dtype).eps
 
 
 def _as_mask(mixed: Tensor | bool | None, y_lin: Tensor) -> Tensor:

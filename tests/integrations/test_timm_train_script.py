@@ -19,7 +19,12 @@ from timm.utils import ModelEmaV3, NativeScaler, random_seed
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from genlabel_timm import GenLabelCriterion, add_genlabel_arguments, genlabel_mixup_from_args
+from genlabel_timm import (
+    GenLabelCriterion,
+    add_genlabel_arguments,
+    genlabel_criterion_from_args,
+    genlabel_mixup_from_args,
+)
 
 C = 10
 
@@ -93,7 +98,8 @@ class Run:
         )
         criterion: nn.Module = BinaryCrossEntropy() if args.bce_loss else SoftTargetCrossEntropy()
         if args.genlabel:
-            criterion = GenLabelCriterion(criterion, mixer.attach(self.model), loader=self.loader)
+            mixer.attach(self.model)
+        criterion = genlabel_criterion_from_args(args, criterion, mixer, self.loader)
         self.task = ClassificationTask(self.model, criterion=criterion, verbose=False)
         self.ema = ModelEmaV3(self.model, decay=0.9)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-3)
@@ -153,10 +159,10 @@ def test_rows_are_relabelled_until_mixing_is_turned_off(loader: tuple[str, ...])
     run = Run(parse("--genlabel", "--mixup-off-epoch", "1", "--mixup-prob", "0.9", *loader))
     run.train_one_epoch(0)
     report = run.task.criterion.report()
-    assert report["relabelled"] > 0.5
+    assert report["relabeled"] > 0.5
     assert report["classes_without_statistics"] == []
     run.train_one_epoch(1)
-    assert run.task.criterion.report()["relabelled"] == 0
+    assert run.task.criterion.report()["relabeled"] == 0
 
 
 @pytest.mark.parametrize("loader", PREFETCHER)
@@ -171,7 +177,25 @@ def test_half_mode_and_bce_train_through_the_collate() -> None:
     run = Run(parse("--genlabel", "--mixup-mode", "half", "--bce-loss", "--genlabel-stats-every", "2", "--amp"))
     assert np.isfinite(run.train_one_epoch(0))
     assert run.targets[0].shape == (16, C)
-    assert run.task.criterion.report()["relabelled"] > 0
+    assert run.task.criterion.report()["relabeled"] > 0
+
+
+@pytest.mark.parametrize("loader", PREFETCHER)
+def test_keep_clean_reaches_the_criterion(loader: tuple[str, ...]) -> None:
+    losses = []
+    for option in ((), ("--genlabel-keep-clean",)):
+        run = Run(parse("--genlabel", *loader, *option))
+        losses.append(run.train_one_epoch(0))
+        assert isinstance(run.task.criterion, GenLabelCriterion)
+        assert run.task.criterion.keep_clean == bool(option)
+    assert losses[0] != losses[1]
+
+
+def test_a_plain_loss_stays_as_it_is() -> None:
+    base = SoftTargetCrossEntropy()
+    assert genlabel_criterion_from_args(parse(), base, genlabel_mixup_from_args(parse())) is base
+    with pytest.raises(ValueError, match="attach"):
+        genlabel_criterion_from_args(parse("--genlabel"), base, genlabel_mixup_from_args(parse("--genlabel")))
 
 
 def test_arguments_make_timms_mixers_or_ours() -> None:
