@@ -98,7 +98,7 @@ class AttachedMixup(Mixup):
         return y_lin, shows_mixture(y, smoothing)
 
     def corrected(self, y_mix: Tensor, y_lin: Tensor, y: Tensor) -> Tensor:
-        r"""Labels on timm's scale, :math:`y_\text{mix} + (1-s)(y - y_\text{lin})`; `y_mix` to the bit if `y = y_lin`."""
+        r"""Labels on timm's scale, :math:`y_\text{mix} + (1-s)(y - y_\text{lin})`; exactly `y_mix` if `y = y_lin`."""
         smooth: Tensor = y_mix + (1 - self.label_smoothing) * (y - y_lin)
         return smooth.clamp(min=0)
 
