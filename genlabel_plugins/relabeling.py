@@ -11,9 +11,8 @@ from genlabel_plugins._checks import check_labels, check_number, check_target
 from genlabel_plugins._label_meter import LabelMeter, largest_entropy
 from genlabel_plugins._state import full_precision
 from genlabel_plugins.densities.running import RunningGaussian
-from genlabel_plugins.relabeler import GenLabel, Relabeler, blend
+from genlabel_plugins.relabeler import GAMMA, GenLabel, Relabeler, blend
 
-GAMMA = 0.5
 BETA = 0.9
 
 

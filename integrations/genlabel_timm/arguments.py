@@ -9,7 +9,8 @@ from typing import Any
 from timm.data.mixup import FastCollateMixup, Mixup
 from torch import nn
 
-from genlabel_plugins.relabeling import BETA, GAMMA
+from genlabel_plugins.relabeler import GAMMA
+from genlabel_plugins.relabeling import BETA
 from genlabel_timm.collate import GenLabelFastCollateMixup
 from genlabel_timm.criterion import GenLabelCriterion
 from genlabel_timm.mixup import GenLabelMixup
