@@ -1,5 +1,6 @@
 """The calls of timm's train.py, in its order, with the import swapped and one line added."""
 
+import copy
 import random
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -68,6 +69,7 @@ def parse(*arguments: str) -> Namespace:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--amp", action="store_true")
+    parser.add_argument("--no-aug", action="store_true")
     add_genlabel_arguments(parser)
     args = parser.parse_args(arguments)
     args.prefetcher = not args.no_prefetcher
@@ -89,6 +91,7 @@ class Run:
             batch_size=32,
             is_training=True,
             use_prefetcher=args.prefetcher,
+            no_aug=args.no_aug,
             hflip=0.0,
             color_jitter=0.0,
             scale=(0.8, 1.0),
@@ -163,6 +166,41 @@ def test_rows_are_relabelled_until_mixing_is_turned_off(loader: tuple[str, ...])
     assert report["classes_without_statistics"] == []
     run.train_one_epoch(1)
     assert run.task.criterion.report()["relabeled"] == 0
+
+
+class Recorder(SoftTargetCrossEntropy):
+    """Keeps all labels that the loss was given."""
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        self.labels = [*getattr(self, "labels", []), target]
+        return super().forward(x, target)
+
+
+@pytest.mark.parametrize("loader", PREFETCHER)
+def test_a_resumed_run_has_the_targets_of_one_that_never_stopped(loader: tuple[str, ...]) -> None:
+    options = ("--genlabel", "--no-aug", "--rows", "160", "--genlabel-warmup-steps", "8", *loader)
+
+    def start() -> Run:
+        run = Run(parse(*options))
+        run.task.criterion.base = Recorder()
+        return run
+
+    whole = start()
+    whole.train_one_epoch(0)
+    numpy_state, torch_state, python_state = np.random.get_state(), torch.get_rng_state(), random.getstate()  # noqa: NPY002
+    saved = [whole.model.state_dict(), whole.optimizer.state_dict(), whole.task.criterion.state_dict()]
+    saved = copy.deepcopy(saved)
+    whole.train_one_epoch(1)
+    resumed = start()
+    for part, state in zip((resumed.model, resumed.optimizer, resumed.task.criterion), saved, strict=True):
+        part.load_state_dict(state)
+    np.random.set_state(numpy_state)  # noqa: NPY002
+    torch.set_rng_state(torch_state)
+    random.setstate(python_state)
+    resumed.train_one_epoch(1)
+    labels = resumed.task.criterion.base.labels
+    assert len(labels) == 5
+    assert all(torch.equal(a, b) for a, b in zip(labels, whole.task.criterion.base.labels[5:], strict=True))
 
 
 @pytest.mark.parametrize("loader", PREFETCHER)
