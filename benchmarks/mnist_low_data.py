@@ -30,7 +30,7 @@ SETTINGS: list[dict[str, Any]] = [
     {"scheme": "mixup"},
     {"scheme": "genlabel", "gamma": 0.0, "keep_clean": True},  # mixup beside the clean batch
     *({"scheme": "genlabel", "gamma": g, "beta": b} for g in (0.3, 0.5, 0.7, 1.0) for b in (0.5, 0.9, 0.99)),
-    *({"scheme": "genlabel", "gamma": g, "beta": 0.9, "gamma_warmup": 60} for g in (0.3, 0.5, 1.0)),
+    *({"scheme": "genlabel", "gamma": g, "beta": 0.9, "warmup_steps": 60} for g in (0.3, 0.5, 1.0)),
     *({"scheme": "genlabel", "gamma": g, "beta": 0.9, "keep_clean": True} for g in (0.3, 0.5, 0.7, 1.0)),
 ]
 

@@ -51,7 +51,7 @@ def draw(x: Tensor, target: Tensor, density: Density, path: Path) -> None:
     rows = torch.randint(len(x), (N_MIXED,), generator=generator)
     mixed = Mixup(n_classes, per_sample=True, generator=generator)(x[rows], target[rows])
     other = mixed.target_i != mixed.target_j
-    y_gen = GenLabel(density).relabel(mixed.x, mixed.y_mix)
+    y_gen = GenLabel(density, gamma=1.0).relabel(mixed.x, mixed.y_mix)
     pairs = GenerativeMixup(RatioSearch(density), generator=torch.Generator().manual_seed(0))
     generative = pairs(x[rows], target[rows])
     other_too = generative.target_i != generative.target_j

@@ -96,8 +96,8 @@ def picture(run: dict[str, Any], path: Path) -> None:
             axes[row, column].tick_params(labelsize=6, length=2)
             if column == 0:
                 axes[row, column].set_ylabel(name)
-    share = run["report"]["relabelled"]
-    figure.suptitle(f"Mixed digits and their two labels; {share:.0%} of the training rows were relabelled")
+    share = run["report"]["relabeled"]
+    figure.suptitle(f"Mixed digits and their two labels; {share:.0%} of the training rows were relabeled")
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
@@ -116,13 +116,13 @@ def main() -> None:
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in SCHEMES}
     for name, seed in track(jobs, description=f"Training test_resnet on {args.images} digits", console=console):
         runs[name].append(train(SCHEMES[name], seed, n_train=args.images, epochs=args.epochs))
-    table = Table("", "accuracy %", "log-loss", "relabelled", title=f"2,000 test digits, {args.seeds} seeds")
+    table = Table("", "accuracy %", "log-loss", "relabeled", title=f"2,000 test digits, {args.seeds} seeds")
     for name, done in runs.items():
         cells = [
             f"{np.mean(values):.{digits}f} ± {np.std(values, ddof=1) if len(values) > 1 else 0:.{digits}f}"
             for values, digits in (([r["accuracy"] for r in done], 1), ([r["log_loss"] for r in done], 3))
         ]
-        share = f"{done[-1]['report']['relabelled']:.0%}" if done[-1]["report"] else "-"
+        share = f"{done[-1]['report']['relabeled']:.0%}" if done[-1]["report"] else "-"
         table.add_row(name, *cells, share)
     console.print(table)
     picture(runs["GenLabelMixup"][-1], args.out)

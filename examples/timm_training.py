@@ -1,6 +1,6 @@
 """A training script in timm's style on real MNIST digits; the lines marked (GenLabel) are all that it adds.
 
-python examples/timm_training.py --genlabel --genlabel-gamma 0.3
+python examples/timm_training.py --genlabel --genlabel-gamma 0.5 --genlabel-keep-clean
 """
 
 import argparse
@@ -15,7 +15,7 @@ from timm.data import create_loader
 from timm.loss import SoftTargetCrossEntropy
 from timm.utils import accuracy, random_seed
 
-from genlabel_timm import GenLabelCriterion, add_genlabel_arguments, genlabel_mixup_from_args  # (GenLabel)
+from genlabel_timm import add_genlabel_arguments, genlabel_criterion_from_args, genlabel_mixup_from_args  # (GenLabel)
 
 
 class Digits(torch.utils.data.Dataset):
@@ -63,7 +63,7 @@ test = create_loader(test_set, batch_size=200, **options)
 model = timm.create_model(args.model, num_classes=args.num_classes)
 criterion = SoftTargetCrossEntropy() if mixer else torch.nn.CrossEntropyLoss()
 if args.genlabel:
-    criterion = GenLabelCriterion(criterion, mixer.attach(model), loader=train)  # (GenLabel)
+    criterion = genlabel_criterion_from_args(args, criterion, mixer.attach(model), train)  # (GenLabel)
 optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
 for epoch in range(args.epochs):
     model.train()
@@ -76,4 +76,4 @@ for epoch in range(args.epochs):
     with torch.no_grad():
         top1 = np.mean([accuracy(model(input), target)[0].item() for input, target in test])
     report = criterion.report() if args.genlabel else {}  # (GenLabel)
-    print(f"epoch {epoch}: top-1 {top1:.1f} %", {name: report[name] for name in ("relabelled", "distance") if report})
+    print(f"epoch {epoch}: top-1 {top1:.1f} %", {name: report[name] for name in ("relabeled", "distance") if report})

@@ -13,6 +13,8 @@ from genlabel_plugins.densities._temperature import best_temperature, tone_down
 from genlabel_plugins.densities.registry import make_backend
 from genlabel_plugins.scoring import held_out
 
+GAMMA = 0.5  # the default at every door
+
 
 @runtime_checkable
 class Relabeler(Protocol):
@@ -42,7 +44,8 @@ class GenLabel(LearntState):
 
     Args:
         backend: Name of a registered density, or an object with `fit` and `log_prob`.
-        gamma: Trust in `y_gen`, in [0, 1]; a tensor of shape `(B,)` trusts each row on its own.
+        gamma: Trust in `y_gen`, in [0, 1], 0.5 by default; 1 takes it alone, and a tensor of shape `(B,)` trusts each
+            row on its own.
         priors: `"uniform"` (the paper), `"empirical"` (training frequencies) or one number per class.
         top_k: Keep only the `top_k` most likely classes (Algorithm 3 keeps 2); by default all.
         temperature: Divides the log-posterior; above 1 softens it.
@@ -52,7 +55,7 @@ class GenLabel(LearntState):
 
     Example:
         >>> x = torch.tensor([[-1.1], [-0.9], [0.9], [1.1]])
-        >>> genlabel = GenLabel("gm", gamma=0.5).fit(x, torch.tensor([0, 0, 1, 1]))
+        >>> genlabel = GenLabel("gm").fit(x, torch.tensor([0, 0, 1, 1]))
         >>> genlabel.relabel(torch.tensor([[1.0]]), torch.tensor([[0.5, 0.5]]))
         tensor([[0.2500, 0.7500]])
 
@@ -67,7 +70,7 @@ class GenLabel(LearntState):
         self,
         backend: Any = "gm",
         *,
-        gamma: float | Tensor = 1.0,
+        gamma: float | Tensor = GAMMA,
         priors: Literal["uniform", "empirical"] | Any = "uniform",
         top_k: int | None = None,
         temperature: float = 1.0,

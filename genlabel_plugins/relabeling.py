@@ -11,9 +11,8 @@ from genlabel_plugins._checks import check_labels, check_number, check_target
 from genlabel_plugins._label_meter import LabelMeter, largest_entropy
 from genlabel_plugins._state import full_precision
 from genlabel_plugins.densities.running import RunningGaussian
-from genlabel_plugins.relabeler import GenLabel, Relabeler, blend
+from genlabel_plugins.relabeler import GAMMA, GenLabel, Relabeler, blend
 
-GAMMA = 0.5
 BETA = 0.9
 
 
@@ -194,14 +193,14 @@ class Relabeling(nn.Module):
             self.to(rows.device)
 
 
-def shows_mixture(y: Tensor) -> Tensor:
-    """Which labels `(B, C)` show two classes or more, within the rounding of their dtype, shape `(B,)`.
+def shows_mixture(y: Tensor, smoothing: float = 0.0) -> Tensor:
+    """Which labels `(B, C)`, smoothed or not, show two classes, within the rounding of their dtype, shape `(B,)`.
 
     Example:
         >>> shows_mixture(torch.tensor([[0.0, 1.0], [0.3, 0.7]]))
         tensor([False,  True])
     """
-    return y.amax(1) < 1 - 8 * torch.finfo(y.dtype).eps
+    return y.amax(1) < 1 - smoothing + smoothing / y.shape[1] - 8 * torch.finfo(y.dtype).eps
 
 
 def _as_mask(mixed: Tensor | bool | None, y_lin: Tensor) -> Tensor:

@@ -21,12 +21,18 @@ def _run(arguments, folder):
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
     assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_short_and_runs(path, tmp_path):
     assert len(path.read_text().splitlines()) < 80
     _run([path], tmp_path)
+
+
+def test_the_flag_for_clean_rows_does_something(tmp_path):
+    script = [ROOT / "examples" / "timm_training.py", "--epochs", "1", "--genlabel", "--prefetcher"]
+    assert _run(script, tmp_path) != _run([*script, "--genlabel-keep-clean"], tmp_path)
 
 
 def _pages_with_code():

@@ -362,7 +362,7 @@ def test_manifold_mix_relabels_by_the_features_of_the_head():
     model = mlp()
     running = RunningGaussian(3)
     running.update(model[:2](x).detach(), target)
-    genlabel = GenLabel(running, top_k=2)
+    genlabel = GenLabel(running, gamma=1.0, top_k=2)
     mix = ManifoldMix(model, ["1"], Mixup(3, generator=seeded(1)), relabeler=genlabel, head="2")
     output, y = mix(x, target)
     mixed = Mixup(3, generator=seeded(1))(model[0](x), target)

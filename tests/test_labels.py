@@ -84,7 +84,7 @@ def test_logistic_is_the_posterior_between_two_gaussians():
     rows = {"target_i": torch.zeros(11).long(), "target_j": torch.ones(11).long(), "partner": torch.arange(11).flip(0)}
     rows["partner"][5] = 0
     along = type(pair)(x=x_mix, lam=lam, y_mix=torch.stack([lam, 1 - lam], 1), **rows)
-    torch.testing.assert_close(LogisticLabel(sigma)(along), PosteriorLabel(GenLabel(Means()))(along))
+    torch.testing.assert_close(LogisticLabel(sigma)(along), PosteriorLabel(GenLabel(Means(), gamma=1.0))(along))
 
 
 def test_errors_name_the_value():

@@ -94,7 +94,7 @@ def test_label_dtype_follows_y_mix_but_never_half(given, expected, gamma):
 def test_rows_without_evidence_keep_their_label_and_are_counted():
     log_prob = torch.tensor([[0.0, 0.0], [-torch.inf, -torch.inf], [torch.nan, 0.0], [torch.inf, 0.0], [-torch.inf, 0]])
     y_mix = torch.tensor([[0.9, 0.1]]).repeat(5, 1)
-    genlabel = GenLabel(Fixed(log_prob))
+    genlabel = GenLabel(Fixed(log_prob), gamma=1.0)
     y = genlabel.relabel(torch.zeros(5, 1), y_mix)
     assert torch.equal(y, torch.tensor([[0.5, 0.5], [0.9, 0.1], [0.9, 0.1], [0.9, 0.1], [0.0, 1.0]]))
     assert genlabel.n_fallback_ == 3

@@ -172,7 +172,9 @@ def best_direction(x, y, weight, norm):
 
 def example_3(bandwidth=None, norm=30.0):
     mixed, weight = all_pairs(POINTS, SIGN, 2)
-    label = linear_label if bandwidth is None else PosteriorLabel(GenLabel(Kernels(bandwidth)).fit(POINTS, SIGN))
+    label = (
+        linear_label if bandwidth is None else PosteriorLabel(GenLabel(Kernels(bandwidth), gamma=1.0).fit(POINTS, SIGN))
+    )
     return best_direction(mixed.x, label(mixed)[:, 1], weight, norm)
 
 
@@ -230,7 +232,7 @@ def gaussian_losses(theta, spread, radius=0.0, n=400_000):
     target = torch.arange(n) % 2
     mean = torch.tensor([[-1.0, 0.0], [1.0, 0.0]], dtype=torch.float64)
     x = mean[target] + spread * torch.randn(n, 2, dtype=torch.float64, generator=generator)
-    genlabel = GenLabel("gm").fit(x, target)
+    genlabel = GenLabel("gm", gamma=1.0).fit(x, target)
     mixed = Mixup(2, per_sample=True, generator=generator)(x, target)
     same = (mixed.target_i == mixed.target_j)[:, None]
     y_gen = torch.where(same, mixed.y_mix, PosteriorLabel(genlabel)(mixed))

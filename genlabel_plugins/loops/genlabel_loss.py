@@ -93,15 +93,15 @@ class GenLabelLoss(nn.Module):
             )
         batch: MixedBatch | None = None if self.mix is None else self.mix.batch
         rows = None if batch is None else batch.take(len(y))
-        n_clean = 0
         y_lin, mixed = self._linear(y)
         if rows is not None and rows.y.shape == y.shape:
             # Another batch may have been mixed since: what the mixer knows goes with its very labels.
             same = (rows.y.to(y) == y).all()
             y_lin = torch.where(same, rows.y_lin.to(y_lin), y_lin)
             mixed = torch.where(same, rows.mixed.to(mixed), mixed)
-            n_clean = rows.n_clean
-        clean_loss = self._observe(batch, features[:n_clean], y_lin[:n_clean])
+        else:
+            rows = None
+        clean_loss = self._observe(batch, rows, features, y_lin)
         loss = self._loss(output, self._corrected(y, y_lin, self.relabeling.label(features, y_lin, mixed)))
         return loss if clean_loss is None else (loss + clean_loss) / 2
 
@@ -130,24 +130,26 @@ class GenLabelLoss(nn.Module):
         """Labels for the base loss, `(B, C)`."""
         return corrected
 
-    def _observe(self, batch: MixedBatch | None, features: Tensor, y: Tensor) -> Tensor | None:
+    def _observe(
+        self, batch: MixedBatch | None, rows: MixedBatch | None, features: Tensor, y_lin: Tensor
+    ) -> Tensor | None:
         """Let the statistics learn from clean rows, if this step calls for it.
 
         Args:
             batch: The batch mixed last.
-            features: Features of clean rows that went through the training forward, shape `(n, D)`; there may be none.
-            y: Their hard labels, shape `(n, C)`.
+            rows: Those of its rows that this loss is of.
+            features: Features of the training forward, shape `(R, D)`.
+            y_lin: Labels before any smoothing, shape `(R, C)`.
 
         Returns:
             A loss of the clean rows, which is to be added, if there is one.
         """
         if not self.relabeling.wants_clean:
             return None
-        if len(y):
-            self.relabeling.observe(features, y.argmax(1))
-            return None
         clean = None if batch is None else batch.take_clean()
-        if clean is not None:
+        if rows is not None and rows.n_clean:
+            self.relabeling.observe(features[: rows.n_clean], y_lin[: rows.n_clean].argmax(1))
+        elif clean is not None:
             self.observe(*clean)
         elif not self.relabeling.ready:
             raise ValueError("no clean rows reach this loss: call observe(x, target) with such rows")

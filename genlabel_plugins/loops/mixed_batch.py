@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
+
+from genlabel_plugins.mixing.mixers import map_inputs
 
 
 @dataclass(kw_only=True)
@@ -31,18 +33,17 @@ class MixedBatch:
     n_taken: int = 0
 
     def take(self, n_rows: int) -> MixedBatch:
-        """The next rows, as a loop over micro-batches comes by them."""
+        """The next rows, as a loop over micro-batches comes by them, and the clean ones that they were made of."""
         rows = slice(self.n_taken, self.n_taken + n_rows)
+        n_clean = min(max(self.n_clean - self.n_taken, 0), n_rows)
         self.n_taken += n_rows
-        target = self.target[: self.n_clean][rows]
-        return replace(
-            self,
-            clean=None,
-            target=target,
+        return MixedBatch(
+            clean=None if self.clean is None else map_inputs(lambda tensor: tensor[rows], self.clean),
+            target=self.target[rows],
             y=self.y[rows],
             y_lin=self.y_lin[rows],
             mixed=self.mixed[rows],
-            n_clean=len(target),
+            n_clean=n_clean,
         )
 
     def take_clean(self) -> tuple[Any, Tensor] | None:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import warnings
 from argparse import ArgumentParser, Namespace
+from typing import Any
 
 from timm.data.mixup import FastCollateMixup, Mixup
+from torch import nn
 
+from genlabel_plugins.relabeler import GAMMA
+from genlabel_plugins.relabeling import BETA
 from genlabel_timm.collate import GenLabelFastCollateMixup
+from genlabel_timm.criterion import GenLabelCriterion
 from genlabel_timm.mixup import GenLabelMixup
-from genlabel_timm.relabeling import BETA, GAMMA
 
 
 def add_genlabel_arguments(parser: ArgumentParser) -> None:
@@ -36,11 +40,9 @@ def add_genlabel_arguments(parser: ArgumentParser) -> None:
         "--genlabel-stats-every", type=int, default=1, help="steps between statistics (default: %(default)s)"
     )
     group.add_argument(
-        "--genlabel-gamma-warmup", type=int, default=0, help="steps to full gamma (default: %(default)s)"
+        "--genlabel-warmup-steps", type=int, default=0, help="steps to full gamma (default: %(default)s)"
     )
-    group.add_argument(
-        "--genlabel-keep-clean", action="store_true", help="train on the clean batch, too: for GenLabelCriterion"
-    )
+    group.add_argument("--genlabel-keep-clean", action="store_true", help="train on the clean batch, too")
 
 
 def genlabel_mixup_from_args(args: Namespace) -> Mixup | None:
@@ -70,7 +72,7 @@ def genlabel_mixup_from_args(args: Namespace) -> Mixup | None:
             "beta": args.genlabel_beta,
             "top_k": args.genlabel_top_k,
             "stats_every": args.genlabel_stats_every,
-            "gamma_warmup": args.genlabel_gamma_warmup,
+            "warmup_steps": args.genlabel_warmup_steps,
         }
     if not mixing:
         return None
@@ -86,3 +88,23 @@ def genlabel_mixup_from_args(args: Namespace) -> Mixup | None:
         num_classes=args.num_classes,
         **options,
     )
+
+
+def genlabel_criterion_from_args(args: Namespace, base: nn.Module, mixer: Any, loader: Any = None) -> nn.Module:
+    """Wrap the loss that timm's `train.py` makes, if `--genlabel` is given.
+
+    Args:
+        args: The options of `add_genlabel_arguments`.
+        base: Loss of `(output, y)` with soft labels, such as `SoftTargetCrossEntropy`.
+        mixer: What `genlabel_mixup_from_args` made, attached to the model.
+        loader: timm's training loader, for clean rows where a collate mixes in its workers.
+
+    Returns:
+        A `GenLabelCriterion`, or `base` as it is.
+
+    Raises:
+        ValueError: If the mixer is not attached.
+    """
+    if not args.genlabel:
+        return base
+    return GenLabelCriterion(base, mixer, loader=loader, keep_clean=args.genlabel_keep_clean)

@@ -5,13 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from numpy import ndarray
 from timm.data.mixup import FastCollateMixup
 from torch import Tensor
+from torch.utils.data import default_collate
 
-from genlabel_timm.mixup import GenLabelMixer
+from genlabel_timm.mixup import AttachedMixup
 
 
-class GenLabelFastCollateMixup(GenLabelMixer, FastCollateMixup):
+class GenLabelFastCollateMixup(AttachedMixup, FastCollateMixup):
     """timm's FastCollateMixup, whose labels `GenLabelCriterion` corrects on the device.
 
     Mixing runs in the loader's workers, where there is no model: the collate mixes as timm does. It takes the
@@ -37,8 +39,16 @@ class GenLabelFastCollateMixup(GenLabelMixer, FastCollateMixup):
             self._warn_once(
                 "GenLabelFastCollateMixup mixes as timm's FastCollateMixup does: GenLabelCriterion corrects its labels"
             )
+        self._check_once(default_collate([sample[1] for sample in batch]))
+        if self.cutmix_alpha > 0 and self.mode in ("pair", "half"):  # where timm writes into the images it is given
+            batch = [(image.copy() if isinstance(image, ndarray) else image.clone(), *rest) for image, *rest in batch]
         mixed: tuple[Tensor, Tensor] = super().__call__(batch)  # type: ignore[no-untyped-call]
         return mixed
+
+    def linear(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Labels before smoothing `(B, C)` and which rows are mixtures; in mode batch, all are if one shows it."""
+        y_lin, mixed = super().linear(y)
+        return y_lin, mixed.any().expand(len(y)) if self.mode == "batch" else mixed
 
     @property
     def mixup_enabled(self) -> bool:
@@ -53,4 +63,4 @@ class GenLabelFastCollateMixup(GenLabelMixer, FastCollateMixup):
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker started by spawn mixes; the model and its statistics stay here.
-        return {**self.__dict__, "features": None, "relabeling": None}
+        return {**self.__dict__, "features": None, "relabeling": None, "batch": None}

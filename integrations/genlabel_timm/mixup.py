@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-from timm.data.mixup import Mixup
+import torch
+from timm.data.mixup import Mixup, mixup_target
 from torch import Tensor, nn
 
-from genlabel_plugins import Relabeler
-from genlabel_timm.features import ModelFeatures
-from genlabel_timm.relabeling import BETA, Relabeling
+from genlabel_plugins import Relabeler, Relabeling
+from genlabel_plugins._checks import check_target
+from genlabel_plugins.loops import MixedBatch
+from genlabel_plugins.relabeling import BETA, shows_mixture
+from genlabel_timm.model_features import ModelFeatures
 
 
-class MixedBatch(NamedTuple):
-    """What timm's mixing makes of a batch, beside its images and labels.
-
-    Attributes:
-        clean: The images before mixing, shape `(B, *)`, if this step calls for them.
-        target: Class indices, shape `(B,)`.
-        y_mix: timm's labels, shape `(B, C)`.
-        mixed: Which rows are mixtures, shape `(B,)`, or one answer for all.
-    """
-
-    clean: Tensor | None
-    target: Tensor
-    y_mix: Tensor
-    mixed: Tensor | bool
-
-
-class GenLabelMixer(Mixup):
-    """GenLabel's options beside those of a timm mixer: what GenLabelMixup and its collate share."""
+class AttachedMixup(Mixup):
+    """A timm mixer beside a model and the relabeling of its labels: what GenLabelMixup and its collate share."""
 
     def __init__(
         self,
@@ -40,28 +27,28 @@ class GenLabelMixer(Mixup):
         top_k: int | None = 2,
         relabeler: Relabeler | None = None,
         stats_every: int = 1,
-        gamma_warmup: int = 0,
+        warmup_steps: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
         if getattr(self, "multi_label", False):
             raise ValueError("multi_label=True has no class posterior: use timm's own Mixup")
+        if not 0 <= self.label_smoothing < 1:
+            raise ValueError(f"label_smoothing must lie in [0, 1), got {self.label_smoothing}")
         self.relabeling = Relabeling(
             self.num_classes,
-            label_smoothing=self.label_smoothing,
             relabeler=relabeler,
             gamma=gamma,
             beta=beta,
             top_k=top_k,
             stats_every=stats_every,
-            gamma_warmup=gamma_warmup,
+            warmup_steps=warmup_steps,
         )
         self.features: ModelFeatures | None = None
-        self.batch: MixedBatch | None = None
+        self.batch: MixedBatch | None = None  # the last one, for GenLabelCriterion
         self.deferred = False  # set by GenLabelCriterion: it relabels
         self.keep_clean = False  # set by GenLabelCriterion: it wants every clean batch
-        self._mixed: Tensor | bool = False
-        self._warned = False
+        self._warned = self._checked = False
 
     def attach(self, model: nn.Module) -> Self:
         """Take features from the input of the model's classifier; returns self.
@@ -76,24 +63,19 @@ class GenLabelMixer(Mixup):
         return self
 
     def detach(self) -> Self:
-        """Take the hooks off the attached model, if any; returns self."""
+        """Take the hooks off the attached model, if any; returns self. They also go when the mixer is dropped."""
         if self.features is not None:
             self.features.remove()
         self.features = None
         return self
 
-    def update(self, input: Tensor, target: Tensor) -> None:
-        """Move the class statistics by clean images `(B, *)` and class indices `(B,)`: one forward, no gradient."""
-        self.relabeling.update(self.attached()(input), target)
+    def observe(self, input: Tensor, target: Tensor) -> None:
+        """Show clean images `(B, *)` and class indices `(B,)` to the class statistics: one forward, no gradient."""
+        self.relabeling.observe(self.attached()(input), target)
 
     def report(self) -> dict[str, Any]:
         """What to log since the last report: see `Relabeling.report`."""
         return self.relabeling.report()
-
-    def take_batch(self) -> MixedBatch | None:
-        """The batch mixed last, given out once; None if a collate mixed it elsewhere."""
-        batch, self.batch = self.batch, None
-        return batch
 
     def attached(self) -> ModelFeatures:
         """Features of the attached model.
@@ -108,13 +90,30 @@ class GenLabelMixer(Mixup):
             raise ValueError(f"num_classes={self.num_classes}, but the attached model has {n_classes} classes")
         return self.features
 
+    def linear(self, y: Tensor) -> tuple[Tensor, Tensor]:
+        """What timm's labels `(B, C)` alone tell: labels before smoothing `(B, C)`, and which rows show two classes."""
+        smoothing = self.label_smoothing
+        full = y.to(torch.promote_types(y.dtype, torch.float32))
+        y_lin = ((full - smoothing / self.num_classes) / (1 - smoothing)).clamp(min=0)
+        return y_lin, shows_mixture(y, smoothing)
+
+    def corrected(self, y_mix: Tensor, y_lin: Tensor, y: Tensor) -> Tensor:
+        r"""Labels on timm's scale, :math:`y_\text{mix} + (1-s)(y - y_\text{lin})`; exactly `y_mix` if `y = y_lin`."""
+        smooth: Tensor = y_mix + (1 - self.label_smoothing) * (y - y_lin)
+        return smooth.clamp(min=0)
+
+    def _check_once(self, target: Tensor) -> None:
+        if not self._checked:  # a check waits for the device
+            check_target(target, self.num_classes)
+            self._checked = True
+
     def _warn_once(self, message: str) -> None:
         if not self._warned:
             self._warned = True
             warnings.warn(message, stacklevel=3)
 
 
-class GenLabelMixup(GenLabelMixer):
+class GenLabelMixup(AttachedMixup):
     """timm's Mixup, with the labels of mixed rows corrected by GenLabel.
 
     - With a fitted `relabeler`: Algorithm 1, densities on inputs.
@@ -128,12 +127,12 @@ class GenLabelMixup(GenLabelMixer):
 
     Args:
         *args: Positional arguments of `timm.data.Mixup`.
-        gamma: Trust in Algorithm 3's posterior, in [0, 1]; 0.3 by default. A `relabeler` has its own.
+        gamma: Trust in Algorithm 3's posterior, in [0, 1]; 0.5 by default. A `relabeler` has its own.
         beta: Memory ratio of Algorithm 3's class statistics.
         top_k: Classes that Algorithm 3's posterior keeps.
         relabeler: A fitted relabeler, for Algorithms 1 and 2.
         stats_every: Steps between two updates of the class statistics.
-        gamma_warmup: Steps over which the correction grows to its full size.
+        warmup_steps: Steps over which the correction grows to its full size.
         **kwargs: Keyword arguments of `timm.data.Mixup`.
 
     Raises:
@@ -163,35 +162,35 @@ class GenLabelMixup(GenLabelMixer):
         if self.features is None and self.relabeling.joint:
             self._warn_once("GenLabelMixup mixes as timm's Mixup does: call attach(model), or pass a fitted relabeler")
             return self._mix(x, target)
+        self._check_once(target)
         clean = x.clone() if self.mixup_enabled and (self.keep_clean or self.relabeling.wants_clean) else None
         x, y_mix = self._mix(x, target)
-        batch = MixedBatch(clean, target, y_mix, self._mixed)
+        lam = torch.as_tensor(self._lam, device=x.device).flatten().expand(len(x))
+        y_lin = mixup_target(target, self.num_classes, self._lam)
+        mixed = (lam > 0) & (lam < 1)
         if self.deferred:
-            self.batch = batch
+            self.batch = MixedBatch(clean=clean, target=target, y=y_mix, y_lin=y_lin, mixed=mixed)
             return x, y_mix
-        self.relabeling.labels.rows += len(x)
-        if not self.mixup_enabled or self.relabeling.gamma == 0:
+        if not self.mixup_enabled or self.relabeling.idle:
+            self.relabeling.label(x, y_lin, mixed=False)  # counted only
             return x, y_mix
         if clean is not None:
-            self.update(clean, target)
+            self.observe(clean, target)
         features = x if self.features is None else self.attached()(x)
-        return x, self.relabeling.relabel(features, y_mix, batch.mixed)
+        return x, self.corrected(y_mix, y_lin, self.relabeling.label(features, y_lin, mixed))
 
     def _mix(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         mixed: tuple[Tensor, Tensor] = super().__call__(x, target)  # type: ignore[no-untyped-call]
         return mixed
 
-    def _mix_batch(self, x: Tensor) -> float:
-        lam: float = super()._mix_batch(x)  # type: ignore[no-untyped-call]
-        self._mixed = bool(lam != 1)
-        return lam
+    def _mix_batch(self, x: Tensor) -> Any:
+        self._lam: Any = super()._mix_batch(x)  # type: ignore[no-untyped-call]
+        return self._lam
 
-    def _mix_pair(self, x: Tensor) -> Tensor:
-        return self._note(super()._mix_pair(x))  # type: ignore[no-untyped-call]
+    def _mix_pair(self, x: Tensor) -> Any:
+        self._lam = super()._mix_pair(x)  # type: ignore[no-untyped-call]
+        return self._lam
 
-    def _mix_elem(self, x: Tensor) -> Tensor:
-        return self._note(super()._mix_elem(x))  # type: ignore[no-untyped-call]
-
-    def _note(self, lam: Tensor) -> Tensor:
-        self._mixed = lam.squeeze(1) != 1
-        return lam
+    def _mix_elem(self, x: Tensor) -> Any:
+        self._lam = super()._mix_elem(x)  # type: ignore[no-untyped-call]
+        return self._lam

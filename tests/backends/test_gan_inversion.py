@@ -215,7 +215,9 @@ def test_images(side: int) -> None:
 
 
 def test_relabeler_follows_the_nearer_circle() -> None:
-    genlabel = GenLabel(GANInversion(circle, latent_dim=1, amortized=False)).fit(rows(), torch.arange(200) % 2)
+    genlabel = GenLabel(GANInversion(circle, latent_dim=1, amortized=False), gamma=1.0).fit(
+        rows(), torch.arange(200) % 2
+    )
     y = genlabel.relabel(torch.tensor([[0.0, 1.25]], dtype=torch.float64), torch.tensor([[0.5, 0.5]]))
     expected = torch.softmax(torch.tensor([[-0.25, -0.75]]), 1)  # distances 1/4 and 3/4
     torch.testing.assert_close(y, expected, atol=1e-4, rtol=0)

@@ -1,6 +1,7 @@
 """GenLabelCriterion: the same labels as GenLabelMixup for the price of the training forward."""
 
 import copy
+import gc
 import warnings
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import timm
 import torch
 from timm.data.mixup import Mixup
-from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, SoftTargetCrossEntropy
+from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import Tensor, nn
 
 from genlabel_plugins import GenLabel, make_backend
@@ -79,7 +80,7 @@ def test_class_indices_and_evaluation_pass_through() -> None:
     y_mix = call(Mixup(num_classes=C), x, target)[1]
     criterion(net(x), y_mix)
     assert recorder.y is y_mix
-    assert criterion.report()["relabelled"] == 0
+    assert criterion.report()["relabeled"] == 0
 
 
 def test_a_foreign_mixup_needs_clean_rows_from_the_caller() -> None:
@@ -87,9 +88,9 @@ def test_a_foreign_mixup_needs_clean_rows_from_the_caller() -> None:
     net, recorder = model(), Recorder()
     criterion = GenLabelCriterion(recorder, net, gamma=0.5, label_smoothing=0.1)
     x_mix, y_mix = call(Mixup(num_classes=C), x, target)
-    with pytest.raises(ValueError, match=r"loader=.*update"):
+    with pytest.raises(ValueError, match=r"loader=.*observe"):
         criterion(net(x_mix), y_mix)
-    criterion.update(x, target)
+    criterion.observe(x, target)
     criterion(net(x_mix), y_mix)
     # Without the mask that GenLabelMixup keeps, rows mixed within one class pass for clean ones.
     two_classes = target != target.flip(0)
@@ -181,8 +182,56 @@ def test_a_mixed_batch_may_be_cut_into_micro_batches(mode: str) -> None:
         criterion(net(x_part), y_part).backward()
         labels.append(recorder.y)
     expected = call(GenLabelMixup(num_classes=C, gamma=0.7, mode=mode).attach(model().eval()), x, target)[1]
-    two_classes = target != target.flip(0)
-    torch.testing.assert_close(torch.cat(labels)[two_classes], expected[two_classes], atol=1e-4, rtol=0)
+    torch.testing.assert_close(torch.cat(labels), expected, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_lam_and_mask_travel_beside_labels_that_are_copied_or_cast(mode: str, smoothing: float) -> None:
+    x, _ = batch()
+    target = torch.arange(16) // 2 % 2  # half of the pairs lie within a class
+    options: dict[str, Any] = {"num_classes": C, "mode": mode, "label_smoothing": smoothing, "prob": 0.7, "gamma": 0.7}
+    net = model()
+    mixup, recorder = GenLabelMixup(**options).attach(net), Recorder()
+    criterion = GenLabelCriterion(recorder, mixup)
+    for seed in range(4):
+        expected = call(GenLabelMixup(**options).attach(model()), x, target, seed)[1]
+        criterion.relabeling.forget()
+        x_mix, y_mix = call(mixup, x, target, seed)
+        criterion(net(x_mix.contiguous(memory_format=torch.channels_last)), y_mix.to("cpu", copy=True))
+        torch.testing.assert_close(recorder.y, expected, atol=1e-5, rtol=0)
+        kept = ((x_mix == x) | (x_mix == x.flip(0))).flatten(1).all(1)
+        assert torch.equal(recorder.y[kept], y_mix[kept])
+        x_mix, y_mix = call(mixup, x, target, seed)
+        criterion(net(x_mix), y_mix.to(torch.bfloat16))
+        unchanged = (recorder.y == y_mix.to(torch.bfloat16)).all(1)
+        assert torch.equal(unchanged, kept)
+
+
+def test_kept_clean_rows_go_with_their_micro_batch() -> None:
+    x, target = batch()
+    net = model().eval()
+    net.get_classifier().train()  # type: ignore[operator]
+    whole = GenLabelMixup(num_classes=C, gamma=0.0).attach(net)
+    criterion = GenLabelCriterion(SoftTargetCrossEntropy(), whole, keep_clean=True)
+    x_mix, y_mix = call(whole, x, target)
+    expected = criterion(net(x_mix), y_mix)
+    parts = GenLabelMixup(num_classes=C, gamma=0.0).attach(net)
+    criterion = GenLabelCriterion(SoftTargetCrossEntropy(), parts, keep_clean=True)
+    x_mix, y_mix = call(parts, x, target)
+    losses = [criterion(net(a), b) for a, b in zip(x_mix.split(8), y_mix.split(8), strict=True)]
+    torch.testing.assert_close(sum(losses) / 2, expected)
+
+
+def test_hooks_go_with_the_mixers_that_are_dropped() -> None:
+    net = model()
+    for _ in range(50):  # a notebook cell, run again and again
+        criterion = GenLabelCriterion(SoftTargetCrossEntropy(), GenLabelMixup(num_classes=C).attach(net))
+    gc.collect()
+    assert len(net.get_classifier()._forward_pre_hooks) == 1  # type: ignore[operator]
+    del criterion
+    gc.collect()
+    assert not net.get_classifier()._forward_pre_hooks  # type: ignore[operator]
 
 
 def test_the_mask_of_a_batch_mixed_ahead_is_not_taken_for_this_one() -> None:
@@ -218,13 +267,13 @@ def test_another_smoothing_than_declared_is_refused() -> None:
     net = model()
     for declared, actual in ((0.1, 0.0), (0.0, 0.1)):
         criterion = GenLabelCriterion(SoftTargetCrossEntropy(), net, label_smoothing=declared)
-        criterion.update(x, target)
+        criterion.observe(x, target)
         x_mix, y_mix = call(Mixup(num_classes=C, label_smoothing=actual), x, target)
         with pytest.raises(
             ValueError, match=f"label_smoothing={declared}, but the labels are smoothed by {actual:.3g}"
         ):
             criterion(net(x_mix), y_mix)
-        criterion.mixup.detach()
+        criterion.mix.detach()
 
 
 def test_state_dict_holds_the_class_statistics_and_no_model() -> None:
@@ -241,6 +290,9 @@ def test_state_dict_holds_the_class_statistics_and_no_model() -> None:
     resumed = GenLabelCriterion(SoftTargetCrossEntropy(), model())
     resumed.load_state_dict(state)
     torch.testing.assert_close(resumed.relabeling.relabeler.density.mean_, criterion.relabeling.relabeler.density.mean_)
+    other = GenLabelCriterion(SoftTargetCrossEntropy(), timm.create_model("test_resnet", num_classes=C + 1))
+    with pytest.raises(ValueError, match=f"of {C} classes, these of {C + 1}"):
+        other.load_state_dict(state)
 
 
 def test_errors_and_warnings_name_the_remedy() -> None:
@@ -254,6 +306,8 @@ def test_errors_and_warnings_name_the_remedy() -> None:
         GenLabelCriterion(SoftTargetCrossEntropy(), GenLabelFastCollateMixup(num_classes=C))
     with pytest.raises(ValueError, match=r"\['gamma'\]"):
         GenLabelCriterion(SoftTargetCrossEntropy(), GenLabelMixup(num_classes=C).attach(net), gamma=0.5)
+    with pytest.raises(ValueError, match=r"loss of soft labels.*LabelSmoothingCrossEntropy"):
+        GenLabelCriterion(LabelSmoothingCrossEntropy(), net)
     mixup = GenLabelMixup(num_classes=7).attach(net)
     criterion = GenLabelCriterion(SoftTargetCrossEntropy(), mixup)
     x_mix, y_mix = call(mixup, x, target)

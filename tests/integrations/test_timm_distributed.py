@@ -50,7 +50,7 @@ def train_step(rank: int, keep_clean: bool) -> dict[str, Any]:
         "mean": density.mean_,
         "variance": density.variance_,
         "gradient": [parameter.grad for parameter in model.parameters()],
-        "relabelled": criterion.report()["relabelled"],
+        "relabeled": criterion.report()["relabeled"],
     }
 
 
@@ -67,7 +67,7 @@ def test_two_ranks() -> None:
         for i, rank in enumerate((first, second)):
             torch.testing.assert_close(rank["mean"], whole.mean_, atol=1e-5, rtol=1e-4)
             torch.testing.assert_close(rank["variance"], whole.variance_, atol=1e-5, rtol=1e-4)
-            assert rank["relabelled"] == i
+            assert rank["relabeled"] == i
         for mine, yours in zip(first["gradient"], second["gradient"], strict=True):
             assert torch.equal(mine, yours)
             assert torch.isfinite(mine).all()

@@ -70,7 +70,7 @@ def test_six_families_train(name: str, size: int, options: dict[str, Any]) -> No
         loss.backward()
         optimizer.step()
     assert torch.isfinite(loss)
-    assert criterion.report()["relabelled"] == 1
+    assert criterion.report()["relabeled"] == 1
 
 
 @pytest.mark.parametrize(

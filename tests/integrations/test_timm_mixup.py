@@ -10,9 +10,9 @@ import timm
 import torch
 from timm.data.mixup import Mixup, mixup_target
 
-from genlabel_plugins import Density, GenLabel, RunningGaussian, make_backend
-from genlabel_timm import GenLabelMixup, ModelFeatures, Relabeling
-from genlabel_timm.features import untracked_statistics
+from genlabel_plugins import Density, GenLabel, Relabeling, RunningGaussian, make_backend
+from genlabel_plugins.loops.head_features import untracked_statistics
+from genlabel_timm import GenLabelMixup, ModelFeatures
 
 C = 5
 MODES = [
@@ -82,7 +82,7 @@ def test_only_mixed_rows_change_and_labels_stay_distributions(options: dict[str,
         torch.testing.assert_close(y.sum(1), torch.ones(16))
         assert (y >= 0).all()
         mixed_rows += int(changed.sum())
-    assert mixup.report()["relabelled"] == pytest.approx(mixed_rows / (8 * 16), abs=0.02)
+    assert mixup.report()["relabeled"] == pytest.approx(mixed_rows / (8 * 16), abs=0.02)
 
 
 def test_unattached_it_is_timm_with_one_warning() -> None:
@@ -148,7 +148,7 @@ def test_warm_up_grows_from_timm_to_the_full_correction() -> None:
     x, target = batch(16)
     y_mix = call(Mixup(num_classes=C), x, target)[1]
     full = call(GenLabelMixup(num_classes=C, gamma=0.8).attach(model()), x, target)[1] - y_mix
-    mixup = GenLabelMixup(num_classes=C, gamma=0.8, gamma_warmup=4).attach(model())
+    mixup = GenLabelMixup(num_classes=C, gamma=0.8, warmup_steps=4).attach(model())
     for step in range(6):
         correction = call(mixup, x, target)[1] - y_mix
         torch.testing.assert_close(correction, full * min(step / 4, 1), atol=1e-6, rtol=0)
@@ -171,7 +171,7 @@ def test_mixing_turned_off_relabels_nothing() -> None:
     x_same, y = call(mixup, x, target)
     assert torch.equal(x_same, x)
     assert torch.equal(y, mixup_target(target, C, 1.0, 0.1))
-    assert mixup.report()["relabelled"] == 0
+    assert mixup.report()["relabeled"] == 0
 
 
 def test_report_names_classes_without_statistics() -> None:
@@ -181,23 +181,23 @@ def test_report_names_classes_without_statistics() -> None:
     report = mixup.report()
     assert report["classes_without_statistics"] == [1, 2, 4]
     assert np.isnan(report["clean_accuracy"])
-    assert report["relabelled"] == 1
+    assert report["relabeled"] == 1
     assert report["fallback_rows"] == 0
     assert sum(report["class_share"]) == pytest.approx(1, abs=1e-5)
     assert 0 <= report["distance"] <= 1
     assert 0 <= report["entropy"] <= np.log(2) + 1e-5
-    assert mixup.report()["relabelled"] == 0
+    assert mixup.report()["relabeled"] == 0
 
 
 def test_degenerate_labels_warn_once_and_name_the_remedy() -> None:
     mixup = GenLabelMixup(num_classes=C, gamma=1.0).attach(model())
     features = torch.zeros(1200, 4)
     y_mix = torch.full((1200, C), 1 / C)
-    mixup.relabeling.update(torch.randn(100, 4), torch.zeros(100, dtype=torch.long))
-    mixup.relabeling.relabel(features, y_mix)
-    with pytest.warns(UserWarning, match=r"degenerate.*lower gamma.*gamma_warmup.*keep_clean"):
+    mixup.relabeling.observe(torch.randn(100, 4), torch.zeros(100, dtype=torch.long))
+    mixup.relabeling.label(features, y_mix)
+    with pytest.warns(UserWarning, match=r"degenerate.*lower gamma.*warm-up.*keep_clean"):
         mixup.report()
-    mixup.relabeling.relabel(features, y_mix)
+    mixup.relabeling.label(features, y_mix)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         mixup.report()
@@ -210,13 +210,13 @@ def test_sure_labels_of_densities_that_misclassify_clean_rows_warn() -> None:
     centres = 100 * torch.eye(C)
     y_mix = (torch.eye(C) + torch.eye(C).roll(1, 0))[target] / 2
     for step in range(500):
-        relabeling.update(centres[target] + torch.randn(50, C, generator=generator), target)
-        relabeling.labels.add_clean(torch.zeros(50, C), (target + 1) % C)  # far worse than the fit itself
+        relabeling.observe(centres[target] + torch.randn(50, C, generator=generator), target)
+        relabeling.meter.add_clean(torch.zeros(50, C), (target + 1) % C)  # far worse than the fit itself
         if step == 499:
             with pytest.warns(UserWarning, match="accuracy on clean rows 0.6"):
-                relabeling.relabel(centres[target], y_mix)
+                relabeling.label(centres[target], y_mix)
         else:
-            relabeling.relabel(centres[target], y_mix)
+            relabeling.label(centres[target], y_mix)
 
 
 def test_errors_name_the_value() -> None:
@@ -229,7 +229,17 @@ def test_errors_name_the_value() -> None:
         GenLabelMixup(num_classes=C).attach(model())(x[:7], target[:7])
     with pytest.raises(TypeError, match="splits"):
         GenLabelMixup(num_classes=C).attach(model())([x, x], target)
-    for option in ({"gamma": 1.5}, {"beta": -1.0}, {"stats_every": 0}, {"gamma_warmup": -1}, {"label_smoothing": 1.0}):
+    for wrong, message in ((target + 5, "lie in 0..4"), (torch.eye(C)[target], r"class indices.*got torch.float32")):
+        with pytest.raises(ValueError, match=f"target must .*{message}"):
+            GenLabelMixup(num_classes=C).attach(model())(x, wrong)
+    for option in (
+        {"gamma": 1.5},
+        {"gamma": "0.5"},
+        {"beta": -1.0},
+        {"stats_every": 0},
+        {"warmup_steps": -1},
+        {"label_smoothing": 1.0},
+    ):
         with pytest.raises(ValueError, match=f"{next(iter(option))} must"):
             GenLabelMixup(num_classes=C, **option)
     relabeler = GenLabel(spherical()).fit(torch.randn(40, 3, 32, 32), torch.arange(40) % 4)
@@ -237,8 +247,6 @@ def test_errors_name_the_value() -> None:
         GenLabelMixup(num_classes=C, relabeler=relabeler, gamma=0.5)
     with pytest.raises(ValueError, match=r"\(8, 4\).*\(8, 5\)"):
         GenLabelMixup(num_classes=C, relabeler=relabeler)(x, target)
-    with pytest.raises(ValueError, match="Algorithm 3"):
-        GenLabelMixup(num_classes=C, relabeler=relabeler).attach(model()).update(x, target)
 
 
 def test_detach_takes_the_hooks_away() -> None:
@@ -251,7 +259,7 @@ def test_detach_takes_the_hooks_away() -> None:
 
 def test_another_model_starts_the_statistics_afresh() -> None:
     x, target = batch()
-    mixup = GenLabelMixup(num_classes=C, gamma_warmup=2).attach(model())
+    mixup = GenLabelMixup(num_classes=C, warmup_steps=2).attach(model())
     expected = [call(mixup, x, target)[1] for _ in range(2)]
     mixup.attach(timm.create_model("test_vit", num_classes=C, img_size=32))
     call(mixup, x, target)
@@ -276,7 +284,7 @@ def test_half_precision_inputs() -> None:
 
 def test_a_state_loaded_after_the_device_was_set_follows_the_rows() -> None:
     saved = Relabeling(C)
-    saved.update(torch.randn(20, 4), torch.arange(20) % C)
+    saved.observe(torch.randn(20, 4), torch.arange(20) % C)
     resumed = Relabeling(C).to("meta")  # stands for a GPU
     resumed.load_state_dict(saved.state_dict())
     assert resumed.relabeler.density.mean_.device.type == "cpu"
@@ -287,9 +295,9 @@ def test_a_state_loaded_after_the_device_was_set_follows_the_rows() -> None:
 def test_labels_keep_float64() -> None:
     relabeling = Relabeling(C, gamma=0.5)
     features, target = torch.randn(20, 4, dtype=torch.float64), torch.arange(20) % C
-    relabeling.update(features, target)
+    relabeling.observe(features, target)
     y_mix = mixup_target(target, C, 0.3).double()
-    y = relabeling.relabel(features, y_mix, mixed=True)
+    y = relabeling.label(features, y_mix, mixed=True)
     y_gen = relabeling.relabeler.posterior(features)
     assert y.dtype == torch.float64
     torch.testing.assert_close(y, (y_gen + y_mix) / 2, atol=1e-12, rtol=0)
@@ -297,10 +305,10 @@ def test_labels_keep_float64() -> None:
 
 def test_class_statistics_survive_a_state_dict() -> None:
     x, target = batch()
-    mixup = GenLabelMixup(num_classes=C, gamma_warmup=2).attach(model())
+    mixup = GenLabelMixup(num_classes=C, warmup_steps=2).attach(model())
     call(mixup, x, target)
     state = pickle.loads(pickle.dumps(mixup.relabeling.state_dict()))
-    resumed = GenLabelMixup(num_classes=C, gamma_warmup=2).attach(model())
+    resumed = GenLabelMixup(num_classes=C, warmup_steps=2).attach(model())
     resumed.relabeling.load_state_dict(state)
     assert resumed.relabeling.step == 1
     assert torch.equal(resumed.relabeling.relabeler.density.mean_, mixup.relabeling.relabeler.density.mean_)

@@ -1,5 +1,6 @@
 """The calls of timm's train.py, in its order, with the import swapped and one line added."""
 
+import copy
 import random
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterator
@@ -19,7 +20,12 @@ from timm.utils import ModelEmaV3, NativeScaler, random_seed
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from genlabel_timm import GenLabelCriterion, add_genlabel_arguments, genlabel_mixup_from_args
+from genlabel_timm import (
+    GenLabelCriterion,
+    add_genlabel_arguments,
+    genlabel_criterion_from_args,
+    genlabel_mixup_from_args,
+)
 
 C = 10
 
@@ -63,6 +69,7 @@ def parse(*arguments: str) -> Namespace:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--amp", action="store_true")
+    parser.add_argument("--no-aug", action="store_true")
     add_genlabel_arguments(parser)
     args = parser.parse_args(arguments)
     args.prefetcher = not args.no_prefetcher
@@ -84,6 +91,7 @@ class Run:
             batch_size=32,
             is_training=True,
             use_prefetcher=args.prefetcher,
+            no_aug=args.no_aug,
             hflip=0.0,
             color_jitter=0.0,
             scale=(0.8, 1.0),
@@ -93,7 +101,8 @@ class Run:
         )
         criterion: nn.Module = BinaryCrossEntropy() if args.bce_loss else SoftTargetCrossEntropy()
         if args.genlabel:
-            criterion = GenLabelCriterion(criterion, mixer.attach(self.model), loader=self.loader)
+            mixer.attach(self.model)
+        criterion = genlabel_criterion_from_args(args, criterion, mixer, self.loader)
         self.task = ClassificationTask(self.model, criterion=criterion, verbose=False)
         self.ema = ModelEmaV3(self.model, decay=0.9)
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-3)
@@ -153,10 +162,45 @@ def test_rows_are_relabelled_until_mixing_is_turned_off(loader: tuple[str, ...])
     run = Run(parse("--genlabel", "--mixup-off-epoch", "1", "--mixup-prob", "0.9", *loader))
     run.train_one_epoch(0)
     report = run.task.criterion.report()
-    assert report["relabelled"] > 0.5
+    assert report["relabeled"] > 0.5
     assert report["classes_without_statistics"] == []
     run.train_one_epoch(1)
-    assert run.task.criterion.report()["relabelled"] == 0
+    assert run.task.criterion.report()["relabeled"] == 0
+
+
+class Recorder(SoftTargetCrossEntropy):
+    """Keeps all labels that the loss was given."""
+
+    def forward(self, x: Tensor, target: Tensor) -> Tensor:
+        self.labels = [*getattr(self, "labels", []), target]
+        return super().forward(x, target)
+
+
+@pytest.mark.parametrize("loader", PREFETCHER)
+def test_a_resumed_run_has_the_targets_of_one_that_never_stopped(loader: tuple[str, ...]) -> None:
+    options = ("--genlabel", "--no-aug", "--rows", "160", "--genlabel-warmup-steps", "8", *loader)
+
+    def start() -> Run:
+        run = Run(parse(*options))
+        run.task.criterion.base = Recorder()
+        return run
+
+    whole = start()
+    whole.train_one_epoch(0)
+    numpy_state, torch_state, python_state = np.random.get_state(), torch.get_rng_state(), random.getstate()  # noqa: NPY002
+    saved = [whole.model.state_dict(), whole.optimizer.state_dict(), whole.task.criterion.state_dict()]
+    saved = copy.deepcopy(saved)
+    whole.train_one_epoch(1)
+    resumed = start()
+    for part, state in zip((resumed.model, resumed.optimizer, resumed.task.criterion), saved, strict=True):
+        part.load_state_dict(state)
+    np.random.set_state(numpy_state)  # noqa: NPY002
+    torch.set_rng_state(torch_state)
+    random.setstate(python_state)
+    resumed.train_one_epoch(1)
+    labels = resumed.task.criterion.base.labels
+    assert len(labels) == 5
+    assert all(torch.equal(a, b) for a, b in zip(labels, whole.task.criterion.base.labels[5:], strict=True))
 
 
 @pytest.mark.parametrize("loader", PREFETCHER)
@@ -171,7 +215,25 @@ def test_half_mode_and_bce_train_through_the_collate() -> None:
     run = Run(parse("--genlabel", "--mixup-mode", "half", "--bce-loss", "--genlabel-stats-every", "2", "--amp"))
     assert np.isfinite(run.train_one_epoch(0))
     assert run.targets[0].shape == (16, C)
-    assert run.task.criterion.report()["relabelled"] > 0
+    assert run.task.criterion.report()["relabeled"] > 0
+
+
+@pytest.mark.parametrize("loader", PREFETCHER)
+def test_keep_clean_reaches_the_criterion(loader: tuple[str, ...]) -> None:
+    losses = []
+    for option in ((), ("--genlabel-keep-clean",)):
+        run = Run(parse("--genlabel", *loader, *option))
+        losses.append(run.train_one_epoch(0))
+        assert isinstance(run.task.criterion, GenLabelCriterion)
+        assert run.task.criterion.keep_clean == bool(option)
+    assert losses[0] != losses[1]
+
+
+def test_a_plain_loss_stays_as_it_is() -> None:
+    base = SoftTargetCrossEntropy()
+    assert genlabel_criterion_from_args(parse(), base, genlabel_mixup_from_args(parse())) is base
+    with pytest.raises(ValueError, match="attach"):
+        genlabel_criterion_from_args(parse("--genlabel"), base, genlabel_mixup_from_args(parse("--genlabel")))
 
 
 def test_arguments_make_timms_mixers_or_ours() -> None:

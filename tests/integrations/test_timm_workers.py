@@ -13,7 +13,7 @@ from timm.loss import SoftTargetCrossEntropy
 from torch.utils.data import DataLoader, Dataset
 
 from genlabel_timm import GenLabelCriterion, GenLabelFastCollateMixup
-from genlabel_timm.clean import clean_batches
+from genlabel_timm.clean_batches import CleanBatches
 
 C = 4
 
@@ -95,7 +95,7 @@ def test_odd_batches_and_multi_label_are_refused() -> None:
 @pytest.mark.parametrize("n_workers", [0, 1])
 def test_clean_batches_are_clean_and_normalised_alike(n_workers: int) -> None:
     mixing = loader(GenLabelFastCollateMixup(mixup_alpha=1.0, num_classes=C), "fork", n_workers)
-    clean = clean_batches(mixing)
+    clean = CleanBatches(mixing)
     seen = []
     for _ in range(6):  # beyond one epoch
         x, target = next(clean)
@@ -106,8 +106,62 @@ def test_clean_batches_are_clean_and_normalised_alike(n_workers: int) -> None:
     assert len(set(seen[:32])) == 32
 
 
+@pytest.mark.parametrize("mode", ["pair", "half", "elem", "batch"])
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_the_data_sets_own_images_stay_clean(mode: str, kind: str) -> None:
+    images = [np.full((3, 16, 16), 5 * i, dtype=np.uint8) for i in range(8)]
+    rows = [(image if kind == "numpy" else torch.as_tensor(image), i % C) for i, image in enumerate(images)]
+    options: dict[str, Any] = {"mixup_alpha": 0.0, "cutmix_alpha": 1.0, "mode": mode, "num_classes": C}
+    collate_fn = GenLabelFastCollateMixup(**options)
+    collate_fn.deferred = True
+    np.random.seed(0)  # noqa: NPY002
+    mixing = DataLoader(rows, batch_size=8, collate_fn=collate_fn)  # type: ignore[arg-type]
+    x, _ = next(iter(mixing))
+    assert any(len(image.unique()) > 1 for image in x)
+    assert all(len(np.unique(image)) == 1 for image, _ in rows)
+    assert all(len(image.unique()) == 1 for image in next(CleanBatches(mixing))[0])
+
+
+def test_in_mode_batch_one_label_tells_of_all_rows() -> None:
+    net = timm.create_model("test_resnet", num_classes=C).train()
+    rows = [(np.random.default_rng(i).integers(0, 255, (3, 32, 32), dtype=np.uint8), i // 3 % 2) for i in range(8)]
+    collate_fn = GenLabelFastCollateMixup(mixup_alpha=1.0, num_classes=C, gamma=1.0).attach(net)
+    criterion = GenLabelCriterion(SoftTargetCrossEntropy(), collate_fn)
+    x, y = collate_fn(rows)
+    assert not (y.amax(1) < 0.9).all()  # some rows are mixed within their class
+    criterion.observe(x.float(), torch.arange(8) % C)
+    criterion(net(x.float()), y)
+    assert criterion.report()["relabeled"] == 1
+    collate_fn.mix_prob = 0.0
+    _, y = collate_fn(rows)
+    criterion(net(x.float()), y)
+    assert criterion.report()["relabeled"] == 0
+
+
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_the_order_of_clean_batches_goes_on_where_it_was(n_workers: int) -> None:
+    def batches() -> CleanBatches:
+        mixing = loader(GenLabelFastCollateMixup(mixup_alpha=1.0, num_classes=C), "fork", n_workers)
+        return CleanBatches(mixing)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        clean = batches()
+        expected = [next(clean)[1] for _ in range(11)]
+        net = timm.create_model("test_resnet", num_classes=C)
+        saved = GenLabelCriterion(SoftTargetCrossEntropy(), net)
+        saved.clean_batches = clean
+        clean.resume(6)
+        state = saved.state_dict()
+        resumed = GenLabelCriterion(SoftTargetCrossEntropy(), timm.create_model("test_resnet", num_classes=C))
+        resumed.clean_batches = batches()
+        resumed.load_state_dict(state)
+        assert all(torch.equal(next(resumed.clean_batches)[1], y) for y in expected[6:])
+        assert not all(torch.equal(a, b) for a, b in zip(expected[:4], expected[4:8], strict=True))  # epochs differ
+
+
 def test_clean_batches_need_a_batch_size() -> None:
     batches = DataLoader(Ramps(), batch_sampler=[[0, 1]])
-    with pytest.raises(ValueError, match="update"):
-        next(clean_batches(batches))
+    with pytest.raises(ValueError, match="observe"):
+        next(CleanBatches(batches))
     assert isinstance(GenLabelFastCollateMixup(num_classes=C), Mixup)

@@ -37,7 +37,7 @@ def class_regions(
     Args:
         x: Rows, shape `(N, 2)`.
         target: Class indices, shape `(N,)`.
-        relabeler: Fitted, with gamma 1.
+        relabeler: Fitted.
         low: Lower left corner, shape `(2,)`.
         high: Upper right corner, shape `(2,)`.
         generator: Source of randomness.
@@ -59,7 +59,7 @@ def class_regions(
     lines = {
         "no mixing": logistic_posterior(x, one_hot(target, n_classes, x), grid),
         "mixup": logistic_posterior(x_mix, mixed.y_mix, grid),
-        "GenLabel, gamma 1": logistic_posterior(x_mix, relabeler.relabel(x_mix, mixed.y_mix), grid),
+        "GenLabel, gamma 1": logistic_posterior(x_mix, relabeler.relabel(x_mix, mixed.y_mix, gamma=1.0), grid),
     }
     posteriors = {"densities alone": relabeler.posterior(grid), **lines}
     return tuple(ClassRegions(name, posterior.view(GRID, GRID, -1)) for name, posterior in posteriors.items())
