@@ -2,8 +2,8 @@
 
     python benchmarks/import_time.py --rounds 11
 
-CPU time of the whole process, user and system, so that a busy machine slows both alike. The goal is a median ratio of at
-most 1.15; `python -X importtime -c "import genlabel_plugins"` shows where the rest goes.
+CPU time of the whole process, user and system, so that a busy machine slows both alike. The goal is a median ratio of
+at most 1.15; `python -X importtime -c "import genlabel_plugins"` shows where the rest goes.
 """
 
 from __future__ import annotations

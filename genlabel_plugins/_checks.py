@@ -30,7 +30,8 @@ def check_number(
         kind = "a whole number" if whole else "a number"
         raise ValueError(f"{name} must {choices or 'be '}{kind}, got the {type(value).__name__} {value!r}")
     if not low <= float(value) <= high:
-        wanted = f"{choices or 'be '}at least {low}" if high == math.inf else f"{choices}lie in [{low}, {high}]"
+        least = "not be negative" if low == 0 and not none else f"{choices or 'be '}at least {low}"
+        wanted = least if high == math.inf else f"{choices}lie in [{low}, {high}]"
         raise ValueError(f"{name} must {wanted}, got {value}")
 
 

@@ -86,10 +86,10 @@ class RatioSearch:
         if (encode is None) != (decode is None):
             missing = "encode" if encode is None else "decode"
             raise ValueError(f"encode and decode go together, got None for {missing}")
-        for name, number, least in (("n_intervals", n_intervals, 2), ("n_fine", n_fine, 0)):
-            check_number(name, number, least, whole=True)
-            if number % 2:
-                raise ValueError(f"{name} must be an even number, got {number}")
+        for name, number, kind in (("n_intervals", n_intervals, "a"), ("n_fine", n_fine, "0 or a")):
+            check_number(name, number, float("-inf"), whole=True)
+            if number % 2 or number < (name == "n_intervals"):
+                raise ValueError(f"{name} must be {kind} positive even number, got {number}")
         check_number("n_steps", n_steps, 0, whole=True)
         check_number("tolerance", tolerance, 0)
         self.relabeler = relabeler
