@@ -3,26 +3,59 @@
 from __future__ import annotations
 
 import math
-from numbers import Real
+from collections.abc import Iterable
+from numbers import Integral, Real
 from typing import Any
 
 from torch import Tensor
 
 
-def check_number(name: str, value: Any, low: float, high: float = math.inf, *, none: bool = False) -> None:
-    """Check an option that is a number in [low, high], or None if that is allowed.
+def check_number(
+    name: str, value: Any, low: float, high: float = math.inf, *, none: bool = False, whole: bool = False
+) -> None:
+    """Check an option that is a number in [low, high], whole or None if that is asked for or allowed.
 
     Raises:
         ValueError: If it is not, naming the option, the value and the range.
+
+    Example:
+        >>> check_number("max_epochs", "200", 0, whole=True)
+        Traceback (most recent call last):
+        ValueError: max_epochs must be a whole number, got the str '200'
     """
     if none and value is None:
         return
     choices = "be None or " if none else ""
-    if not isinstance(value, Real):
-        raise ValueError(f"{name} must {choices or 'be '}a number, got the {type(value).__name__} {value!r}")
+    if not isinstance(value, Integral if whole else Real):
+        kind = "a whole number" if whole else "a number"
+        raise ValueError(f"{name} must {choices or 'be '}{kind}, got the {type(value).__name__} {value!r}")
     if not low <= float(value) <= high:
-        wanted = f"{choices or 'be '}at least {low}" if high == math.inf else f"{choices}lie in [{low}, {high}]"
+        least = "not be negative" if low == 0 and not none else f"{choices or 'be '}at least {low}"
+        wanted = least if high == math.inf else f"{choices}lie in [{low}, {high}]"
         raise ValueError(f"{name} must {wanted}, got {value}")
+
+
+def check_positive(name: str, value: Any, *, other: str = "") -> None:
+    """Check an option that is a number above zero; `other` names what else it may be.
+
+    Raises:
+        ValueError: If it is not, naming the option and the value.
+    """
+    if not isinstance(value, Real) or not 0 < float(value) < math.inf:
+        wanted = f"a positive number or {other}" if other else "positive" if isinstance(value, Real) else "a number"
+        raise ValueError(f"{name} must be {wanted}, got {value!r}")
+
+
+def check_sizes(name: str, values: Any) -> None:
+    """Check an option that is a sequence of whole numbers from 1.
+
+    Raises:
+        ValueError: If it is not, naming the option and the value.
+    """
+    if isinstance(values, str) or not isinstance(values, Iterable):
+        raise ValueError(f"{name} must be a sequence of whole numbers, got {values!r}")
+    for value in values:
+        check_number(name, value, 1, whole=True)
 
 
 def check_target(target: Tensor, n_classes: int) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genlabel_plugins._checks import check_labels
+from genlabel_plugins._checks import check_labels, check_positive
 from genlabel_plugins.mixing.intrusion import TrainingSamples
 from genlabel_plugins.mixing.mixers import Inputs, Mixed, one_hot
 from genlabel_plugins.relabeling import Relabeling, shows_mixture
@@ -44,8 +44,7 @@ class LogisticLabel:
     """
 
     def __init__(self, sigma: float) -> None:
-        if not sigma > 0:
-            raise ValueError(f"sigma must be positive, got {sigma}")
+        check_positive("sigma", sigma)
         self.sigma = sigma
 
     def __call__(self, mixed: Mixed) -> Tensor:

@@ -67,8 +67,9 @@ class Relabeling(nn.Module):
         super().__init__()
         if gamma is not None and relabeler is not None:
             raise ValueError(f"gamma is the relabeler's own: set it there, got gamma={gamma} beside a relabeler")
-        check_number("stats_every", stats_every, 1)
-        check_number("warmup_steps", warmup_steps, 0)
+        check_number("n_classes", n_classes, 1, whole=True)
+        check_number("stats_every", stats_every, 1, whole=True)
+        check_number("warmup_steps", warmup_steps, 0, whole=True)
         self.n_classes = n_classes
         self.joint = relabeler is None
         self.relabeler: Any = relabeler

@@ -49,6 +49,7 @@ class RunningGaussian(LearntState):
 
     def __init__(self, n_classes: int, *, beta: float = 0.9) -> None:
         super().__init__()
+        check_number("n_classes", n_classes, 1, whole=True)
         check_number("beta", beta, 0, 1)
         self.n_classes = n_classes
         self.beta = beta

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from genlabel_plugins._checks import check_number
 from genlabel_plugins._state import accumulator, full_precision
 from genlabel_plugins.densities._segments import LogRatio, closest_position
 from genlabel_plugins.mixing.mixers import Inputs, Mixer, one_hot
@@ -83,11 +84,14 @@ class RatioSearch:
         decode: Codec | None = None,
     ) -> None:
         if (encode is None) != (decode is None):
-            raise ValueError("encode and decode go together, got only one of them")
-        if n_intervals < 2 or n_intervals % 2:
-            raise ValueError(f"n_intervals must be a positive even number, got {n_intervals}")
-        if n_fine < 0 or n_fine % 2:
-            raise ValueError(f"n_fine must be 0 or a positive even number, got {n_fine}")
+            missing = "encode" if encode is None else "decode"
+            raise ValueError(f"encode and decode go together, got None for {missing}")
+        for name, number, kind in (("n_intervals", n_intervals, "a"), ("n_fine", n_fine, "0 or a")):
+            check_number(name, number, float("-inf"), whole=True)
+            if number % 2 or number < (name == "n_intervals"):
+                raise ValueError(f"{name} must be {kind} positive even number, got {number}")
+        check_number("n_steps", n_steps, 0, whole=True)
+        check_number("tolerance", tolerance, 0)
         self.relabeler = relabeler
         self.n_intervals = n_intervals
         self.n_steps = n_steps

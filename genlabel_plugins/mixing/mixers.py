@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from genlabel_plugins._checks import check_target
+from genlabel_plugins._checks import check_number, check_positive, check_target
 from genlabel_plugins.mixing.pairing import Pairing, draw_beta, draw_device, draw_partner, flat_rows
 
 Inputs: TypeAlias = "Tensor | Mapping[str, Tensor]"
@@ -74,10 +73,9 @@ class Mixer(ABC):
         per_sample: bool = False,
         generator: torch.Generator | None = None,
     ) -> None:
-        if not callable(alpha) and not 0 < alpha < math.inf:
-            raise ValueError(f"alpha must be a positive number or a callable, got {alpha}")
-        if n_classes < 1:
-            raise ValueError(f"n_classes must be at least 1, got {n_classes}")
+        if not callable(alpha):
+            check_positive("alpha", alpha, other="a callable")
+        check_number("n_classes", n_classes, 1, whole=True)
         self.n_classes = n_classes
         self.alpha = alpha
         self.pairing = pairing

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
+from genlabel_plugins._checks import check_positive
 from genlabel_plugins._state import floating
 
 PairingName = Literal["permutation", "flip", "nearest_other"]
@@ -91,8 +92,8 @@ class DistanceAlpha:
     """
 
     def __init__(self, tau_max: float = 1.0, tau_std: float = 0.5) -> None:
-        if not (tau_max > 0 and tau_std > 0):
-            raise ValueError(f"tau_max and tau_std must be positive, got {tau_max} and {tau_std}")
+        check_positive("tau_max", tau_max)
+        check_positive("tau_std", tau_std)
         self.tau_max = tau_max
         self.tau_std = tau_std
 

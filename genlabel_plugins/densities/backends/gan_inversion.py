@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from genlabel_plugins._checks import check_number, check_positive, check_sizes
 from genlabel_plugins._state import as_rows, full_precision
 from genlabel_plugins.densities._quasi_newton import minimize
 from genlabel_plugins.densities._training import private_rng
@@ -99,19 +100,21 @@ class GANInversion(Density):
         verbose: bool = False,
     ) -> None:
         super().__init__()
-        if isinstance(scale, str):
-            if scale != "class":
-                raise ValueError(f"scale must be None, 'class' or a positive number, got {scale!r}")
-        elif scale is not None and not 0 < scale < torch.inf:
-            raise ValueError(f"scale must be None, 'class' or a positive number, got {scale!r}")
-        if latent_dim < 1:
-            raise ValueError(f"latent_dim must be at least 1, got {latent_dim}")
-        if n_restarts < 0 or n_steps < 0:
-            raise ValueError(f"n_restarts and n_steps must not be negative, got {n_restarts} and {n_steps}")
+        if scale not in (None, "class"):
+            check_positive("scale", scale, other="None or 'class'")
+        check_number("latent_dim", latent_dim, 1, whole=True)
+        counts = {"n_restarts": n_restarts, "n_steps": n_steps, "max_epochs": max_epochs}
+        for name, number in counts.items():
+            check_number(name, number, 0, whole=True)
+        check_number("batch_size", batch_size, 1, whole=True)
+        check_positive("learning_rate", learning_rate)
+        check_sizes("hidden_features", hidden_features)
         if generator_network is not None and not callable(generator_network):
             raise ValueError(f"generator_network must be callable as G(w, c), got {generator_network!r}")
-        if image_shape is not None and len(image_shape) != 3:
-            raise ValueError(f"image_shape must be (channels, height, width), got {tuple(image_shape)}")
+        if image_shape is not None:
+            check_sizes("image_shape", image_shape)
+            if len(image_shape) != 3:
+                raise ValueError(f"image_shape must be (channels, height, width), got {tuple(image_shape)}")
         vars(self)["generator_network"] = generator_network  # no submodule: it stays the caller's
         self.latent_dim = latent_dim
         self.scale = scale

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Literal, get_args
+from numbers import Integral
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
+from genlabel_plugins._checks import check_number
 from genlabel_plugins.densities._segments import LogRatio, mixture_log_ratio, segment_ends
 from genlabel_plugins.densities.backends._class_estimates import Shrinkage, check_shrinkage
 from genlabel_plugins.densities.backends._gaussian_components import Components, mixtures, single_gaussians
@@ -64,7 +66,8 @@ class GaussianMixture(Density):
         super().__init__()
         if covariance_type not in get_args(CovarianceType):
             raise ValueError(f"covariance_type must be one of {get_args(CovarianceType)}, got {covariance_type!r}")
-        if n_components != "bic" and (isinstance(n_components, str) or n_components < 1):
+        count: Any = n_components  # numpy's integers too
+        if count != "bic" and not (isinstance(count, Integral) and int(count) > 0):
             raise ValueError(f"n_components must be a positive integer or 'bic', got {n_components!r}")
         check_shrinkage(shrinkage)
         if shrinkage not in ("auto", 0) and (n_components != 1 or covariance_type not in ("full", "tied")):
@@ -72,11 +75,11 @@ class GaussianMixture(Density):
                 f"shrinkage={shrinkage!r} goes with n_components=1 and a full or tied covariance; 'auto' and 0 with all"
             )
         if covariance_type == "tied" and n_components != 1:
-            raise ValueError("covariance_type='tied' is shared by all classes and goes with n_components=1")
-        if max_components < 1:
-            raise ValueError(f"max_components must be at least 1, got {max_components}")
-        if not reg_covar >= 0:
-            raise ValueError(f"reg_covar must not be negative, got {reg_covar}")
+            raise ValueError(
+                f"covariance_type='tied' is shared by all classes and goes with n_components=1, got {n_components!r}"
+            )
+        check_number("max_components", max_components, 1, whole=True)
+        check_number("reg_covar", reg_covar, 0)
         self.n_components = n_components
         self.covariance_type = covariance_type
         self.shrinkage = shrinkage

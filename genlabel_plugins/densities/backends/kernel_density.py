@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
+from genlabel_plugins._checks import check_number
 from genlabel_plugins.densities._segments import LogRatio, MixtureLogRatio, segment_ends
 from genlabel_plugins.densities.backends._class_estimates import (
     Shrinkage,
@@ -79,8 +80,7 @@ class KernelDensity(Density):
         check_shrinkage(shrinkage)
         if bandwidth not in get_args(Bandwidth) and (isinstance(bandwidth, str) or not 0 < bandwidth < math.inf):
             raise ValueError(f"bandwidth must be a positive float or one of {get_args(Bandwidth)}, got {bandwidth!r}")
-        if not reg_covar >= 0:
-            raise ValueError(f"reg_covar must not be negative, got {reg_covar}")
+        check_number("reg_covar", reg_covar, 0)
         self.bandwidth = bandwidth
         self.shrinkage = shrinkage
         self.reg_covar = reg_covar

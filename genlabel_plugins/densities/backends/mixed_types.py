@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genlabel_plugins._checks import check_positive, check_sizes
 from genlabel_plugins.densities.density import Density
 from genlabel_plugins.densities.registry import make_backend
 
@@ -49,8 +50,8 @@ class MixedTypes(Density):
         smoothing: float = 1.0,
     ) -> None:
         super().__init__()
-        if not smoothing > 0:
-            raise ValueError(f"smoothing must be positive, got {smoothing}")
+        check_sizes("cardinality", cardinality)
+        check_positive("smoothing", smoothing)
         self.cardinality = cardinality
         self.continuous = continuous
         self.continuous_params = continuous_params

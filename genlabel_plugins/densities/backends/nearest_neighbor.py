@@ -9,6 +9,7 @@ from functools import reduce
 import torch
 from torch import Tensor
 
+from genlabel_plugins._checks import check_number, check_positive
 from genlabel_plugins._state import full_precision
 from genlabel_plugins.densities.backends._tiles import CHUNK_ELEMENTS, MAX_BATCH, PIECE, tile, tiles_per_chunk
 from genlabel_plugins.densities.backends._whitening import with_ones
@@ -59,10 +60,8 @@ class NearestNeighbor(Density):
 
     def __init__(self, *, n_neighbors: int = 1, min_distance: float = 1e-6) -> None:
         super().__init__()
-        if n_neighbors < 1:
-            raise ValueError(f"n_neighbors must be at least 1, got {n_neighbors}")
-        if not 0 < min_distance < math.inf:
-            raise ValueError(f"min_distance must be positive, got {min_distance}")
+        check_number("n_neighbors", n_neighbors, 1, whole=True)
+        check_positive("min_distance", min_distance)
         self.n_neighbors = n_neighbors
         self.min_distance = min_distance
         self._declare("row_score_", "wide_row_", "column_", "origin_", "first_tile_", "tile_class_")

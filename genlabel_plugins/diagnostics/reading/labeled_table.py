@@ -96,8 +96,8 @@ class LabeledTable:
         return draw_rows(self.target, n_rows, seed)
 
 
-def draw_rows(target: Tensor, n_rows: int, seed: int = 0, at_least: int = 2 * MIN_ROWS_PER_CLASS) -> Tensor:
-    """Draw rows in proportion to their class, `(N,) -> (n,)`, in ascending order; small classes keep `at_least` rows.
+def draw_rows(target: Tensor, n_rows: int, seed: int = 0) -> Tensor:
+    """Draw rows in proportion to their class, `(N,) -> (n,)`, in ascending order; small classes keep ten rows.
 
     Example:
         >>> target = torch.tensor([0] * 90 + [1] * 10)
@@ -107,7 +107,7 @@ def draw_rows(target: Tensor, n_rows: int, seed: int = 0, at_least: int = 2 * MI
     if len(target) <= n_rows:
         return torch.arange(len(target))
     shuffled, rank = shuffle_by_class(target, torch.Generator().manual_seed(seed))
-    share = (torch.bincount(target) * n_rows / len(target)).round().long().clamp(min=at_least)
+    share = (torch.bincount(target) * n_rows / len(target)).round().long().clamp(min=2 * MIN_ROWS_PER_CLASS)
     return shuffled[rank < share[target[shuffled]]].sort().values
 
 
