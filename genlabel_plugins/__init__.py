@@ -30,6 +30,7 @@ from genlabel_plugins.mixing import (
 )
 from genlabel_plugins.persistence import load, save
 from genlabel_plugins.relabeler import GenLabel, Relabeler, blend, class_posterior
+from genlabel_plugins.relabeling import Relabeling
 from genlabel_plugins.scoring import classifier_accuracy
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ __all__ = [
     "PerClass",
     "PosteriorLabel",
     "Relabeler",
+    "Relabeling",
     "RunningGaussian",
     "__version__",
     "blend",

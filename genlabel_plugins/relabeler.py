@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
+from genlabel_plugins._checks import check_number
 from genlabel_plugins._state import LearntState, full_precision
 from genlabel_plugins.densities.registry import make_backend
 from genlabel_plugins.scoring import best_temperature, held_out
@@ -73,8 +74,10 @@ class GenLabel(LearntState):
     ) -> None:
         super().__init__()
         _check_gamma(gamma)
-        if top_k is not None and top_k < 1:
-            raise ValueError(f"top_k must be None or at least 1, got {top_k}")
+        if isinstance(gamma, Tensor) and not bool(((gamma >= 0) & (gamma <= 1)).all()):
+            raise ValueError(f"gamma must lie in [0, 1], got values from {gamma.min():.4g} to {gamma.max():.4g}")
+        check_number("top_k", top_k, 1, none=True)
+        check_number("temperature", temperature, 0)
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
         self.density = make_backend(backend)
@@ -217,20 +220,22 @@ def _softmax(score: Tensor, temperature: float) -> Tensor:
 
 
 def blend(y_mix: Tensor, y_gen: Tensor, gamma: float | Tensor) -> Tensor:
-    """Label `gamma * y_gen + (1 - gamma) * y_mix`, exact at both ends; `gamma` a float or shape `(B,)`.
+    """Label `gamma * y_gen + (1 - gamma) * y_mix`, exact at both ends.
+
+    `gamma` is a float or a tensor of shape `(B,)`, which is clamped to [0, 1]: to refuse it would wait for the device.
 
     Example:
         >>> blend(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.25)
         tensor([[0.7500, 0.2500]])
     """
     if isinstance(gamma, Tensor):
-        gamma = gamma.to(y_mix).reshape(-1, 1)  # (B, 1), or (1, 1) for a scalar tensor
+        gamma = gamma.to(y_mix).clamp(0, 1).reshape(-1, 1)  # (B, 1), or (1, 1) for a scalar tensor
     return torch.lerp(y_mix, y_gen, gamma)
 
 
 def _check_gamma(gamma: float | Tensor) -> None:
-    if not isinstance(gamma, Tensor) and not 0 <= gamma <= 1:
-        raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
+    if not isinstance(gamma, Tensor):
+        check_number("gamma", gamma, 0, 1)
 
 
 def _as_prior(priors: Any) -> Tensor | None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 from torch import distributed as dist
 
+from genlabel_plugins._checks import check_number
 from genlabel_plugins._state import LearntState, accumulator, as_rows, full_precision, not_fitted
 
 
@@ -47,17 +49,20 @@ class RunningGaussian(LearntState):
 
     def __init__(self, n_classes: int, *, beta: float = 0.9) -> None:
         super().__init__()
-        if not 0 <= beta <= 1:
-            raise ValueError(f"beta must lie in [0, 1], got {beta}")
+        check_number("beta", beta, 0, 1)
         self.n_classes = n_classes
         self.beta = beta
         self._declare("mean_", "variance_", "class_count_")
 
     def fit(self, x: Tensor, target: Tensor, **_: Any) -> Self:
         """Forget, then learn from these rows alone, `(N, *)` and `(N,)`."""
-        self.mean_ = None  # type: ignore[assignment]
+        self.forget()
         self.update(x, target)
         return self
+
+    def forget(self) -> None:
+        """Start afresh, as if no batch had been seen."""
+        self.mean_ = self.variance_ = self.class_count_ = None  # type: ignore[assignment]
 
     @torch.no_grad()
     def update(self, x: Tensor, target: Tensor) -> None:
@@ -72,8 +77,7 @@ class RunningGaussian(LearntState):
             self.mean_ = torch.zeros(self.n_classes, x.shape[1], **state)
             self.variance_ = torch.full((self.n_classes,), torch.nan, **state)
             self.class_count_ = torch.zeros(self.n_classes, dtype=torch.long, device=x.device)
-        if x.shape[1] != self.mean_.shape[1]:
-            raise ValueError(f"x must have the {self.mean_.shape[1]} features seen before, got {x.shape[1]}")
+        self._check_width(x)
         count, mean, variance = _batch_moments(x.to(accumulator(x)), target, self.n_classes)
         seen = self.class_count_[:, None] > 0
         known = torch.isfinite(self.variance_)
@@ -97,11 +101,26 @@ class RunningGaussian(LearntState):
             variance = torch.where(torch.isfinite(self.variance_), self.variance_, typical)
             variance = variance.maximum(1e-6 * typical)  # (C,); features that collapsed have no spread at all
             centre = (self.mean_ * seen[:, None]).sum(0) / seen.sum()
-            x = as_rows(x).to(self.mean_.dtype) - centre
+            x = as_rows(x)
+            self._check_width(x)
+            x = x.to(self.mean_.dtype) - centre
             mean = self.mean_ - centre
             square = torch.addmm(mean.square().sum(1), x, mean.T, alpha=-2) + x.square().sum(1, keepdim=True)
             log_norm = -0.5 * x.shape[1] * (2 * math.pi * variance).log()
             return torch.where(seen, log_norm - 0.5 * square.clamp(min=0) / variance, -torch.inf)
+
+    def _check_width(self, x: Tensor) -> None:
+        if x.shape[1] != self.mean_.shape[1]:
+            raise ValueError(f"x must have the {self.mean_.shape[1]} features seen before, got {x.shape[1]}")
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        saved = state_dict.get(prefix + "mean_")
+        if saved is not None:
+            known = (self.n_classes, saved.shape[1] if self.mean_ is None else self.mean_.shape[1])
+            for word, own, loaded in zip(("classes", "features"), known, saved.shape, strict=True):
+                if own != loaded:
+                    raise ValueError(f"the saved statistics are of {loaded} {word}, these of {own}")
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
 
 def _batch_moments(x: Tensor, target: Tensor, n_classes: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -37,6 +37,12 @@ class Mixed:
     partner: Tensor
     lam: Tensor
 
+    @property
+    def is_mixed(self) -> Tensor:
+        """Which rows hold a part of two inputs, shape `(B,)`; the label of any other is known for sure."""
+        own = torch.arange(len(self.partner), device=self.partner.device)
+        return (self.lam > 0) & (self.lam < 1) & (self.partner != own)
+
 
 class Mixer(ABC):
     """Mix each row of a batch with another; a subclass says in `combine` how two inputs become one.
@@ -255,6 +261,17 @@ def map_inputs(function: Callable[..., Tensor], x: Inputs, *others: Inputs) -> I
     if isinstance(x, Mapping):
         return {key: function(tensor, *(other[key] for other in others)) for key, tensor in x.items()}  # type: ignore[index]
     return function(x, *others)
+
+
+def clean_first(clean: Inputs, mixed: Inputs) -> Inputs:
+    """Clean rows before the mixed ones, `(B, *), (B, *) -> (2B, *)`, so that a mean loss is that of both.
+
+    Example:
+        >>> clean_first(one_hot(torch.tensor([1]), 2, torch.zeros(())), torch.tensor([[0.3, 0.7]]))
+        tensor([[0.0000, 1.0000],
+                [0.3000, 0.7000]])
+    """
+    return map_inputs(lambda *parts: torch.cat(parts), clean, mixed)
 
 
 def draw_uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:

@@ -1,0 +1,74 @@
+"""Checks of options, targets and labels: one sentence that names the value."""
+
+from __future__ import annotations
+
+import math
+from numbers import Real
+from typing import Any
+
+from torch import Tensor
+
+
+def check_number(name: str, value: Any, low: float, high: float = math.inf, *, none: bool = False) -> None:
+    """Check an option that is a number in [low, high], or None if that is allowed.
+
+    Raises:
+        ValueError: If it is not, naming the option, the value and the range.
+    """
+    if none and value is None:
+        return
+    choices = "be None or " if none else ""
+    if not isinstance(value, Real):
+        raise ValueError(f"{name} must {choices or 'be '}a number, got the {type(value).__name__} {value!r}")
+    if not low <= float(value) <= high:
+        wanted = f"{choices or 'be '}at least {low}" if high == math.inf else f"{choices}lie in [{low}, {high}]"
+        raise ValueError(f"{name} must {wanted}, got {value}")
+
+
+def check_target(target: Tensor, n_classes: int) -> None:
+    """Check that class indices `(B,)` lie in range; this waits for the device.
+
+    Raises:
+        ValueError: If they do not.
+    """
+    if target.ndim != 1 or target.is_floating_point() or target.is_complex():
+        raise ValueError(
+            f"target must hold class indices of shape (B,), got {target.dtype} of shape {tuple(target.shape)}"
+        )
+    if len(target) and not 0 <= int(target.min()) <= int(target.max()) < n_classes:
+        lowest, highest = int(target.min()), int(target.max())
+        raise ValueError(f"target must lie in 0..{n_classes - 1}, got values from {lowest} to {highest}")
+
+
+def check_labels(y: Tensor, n_classes: int | None = None) -> None:
+    """Check that labels are probabilities, smoothed or not; this waits for the device.
+
+    Args:
+        y: Labels, shape `(B, C)`.
+        n_classes: Number of classes C, if known.
+
+    Raises:
+        ValueError: If they are not, in one sentence that names the format they look like.
+    """
+    wanted = f"labels must be probabilities of shape (B, {n_classes or 'C'}) whose rows sum to one"
+    if y.ndim == 1:
+        raise ValueError(f"{wanted}, got shape {tuple(y.shape)}: class indices are not mixed labels")
+    rows = y.detach().flatten(0, -2).double()
+    off = ~((rows.sum(1) - 1).abs() < 1e-2) | (rows < 0).any(1)  # also NaN; half precision sums to 1 within 0.4 %
+    if bool(off.any()):
+        row = [round(value, 4) for value in rows[off.nonzero()[0, 0]].tolist()[:6]]
+        raise ValueError(f"{wanted}, got a row {row}; they look like {_format_of(rows)}")
+    if y.ndim != 2 or n_classes not in (None, y.shape[1]):
+        raise ValueError(f"{wanted}, got shape {tuple(y.shape)}")
+
+
+def _format_of(rows: Tensor) -> str:
+    """What labels `(B, C)` look like that are no probabilities."""
+    if bool((rows < 0).any()):
+        return "logits or log-probabilities: take their softmax first"
+    whole = rows % 1 == 0
+    if rows.shape[1] == 3 and bool(whole[:, :2].all() and (rows[:, 2] <= 1).all()):
+        return "kornia's columns (class, class, share): turn them into a share for each class first"
+    if bool((whole & (rows <= 1)).all()):
+        return "several classes at once for each row, which have no class posterior"
+    return "weights that are yet to be divided by their sum"
