@@ -357,7 +357,7 @@ def test_top_k_and_temperature_reach_the_labels():
     x, target = rows()
     module = Watched()
     params = {"covariance_type": "diag"}
-    callback = GenLabelCallback("gm", backend_params=params, gamma=1.0, top_k=3, temperature=1e3, per_sample=True)
+    callback = GenLabelCallback("gm", backend_params=params, gamma=1.0, top_k=3, temperature=1e6, per_sample=True)
     train(module, callback, x[:200], target[:200])
     y = module.labels[0]
     mixed = y.amax(1) < 1
