@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 CHECK_EVERY = 500  # batches between two looks at the sums, each of which waits for the device
-CHECK_ROWS = 1000  # rows that such a look wants to see
+ROWS_PER_CLASS = 50  # that such a look wants to see: chance moves their class shares by a tenth
 LEAST_ACCURACY = 0.7  # of the densities on clean rows, where their labels are sure
 
 
@@ -73,7 +73,7 @@ class LabelMeter(nn.Module):
 
         `y_gen` forgets classes, or cannot tell them apart, or is sure although the densities misclassify clean rows.
         """
-        if self.max_entropy is None or self.warned or self.sums_[0] < CHECK_ROWS:
+        if self.max_entropy is None or self.warned or self.sums_[0] < ROWS_PER_CLASS * self.class_sums_.shape[1]:
             return
         y_gen, y_lin = self.class_sums_ / self.sums_[0]
         drift = 0.5 * (y_gen - y_lin).abs().sum().item()

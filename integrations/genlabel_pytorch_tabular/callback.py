@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any
 
-from genlabel_plugins import Mixed, list_backends
+from genlabel_plugins import Mixed
+from genlabel_plugins.mixing import Pairing
+from genlabel_pytorch_tabular._lightning import Callback
+from genlabel_pytorch_tabular.options import Mix, Options, Space
 from genlabel_pytorch_tabular.session import Session
 
-try:
-    from pytorch_lightning import Callback, LightningModule, Trainer
-except ModuleNotFoundError as error:
-    if error.name != "pytorch_lightning":
-        raise
-    raise ModuleNotFoundError(
-        "GenLabelCallback needs pytorch-lightning: pip install 'genlabel-plugins[tabular]'"
-    ) from error
-
-Mix = Literal["mixup", "cutmix", "generative"]
-Space = Literal["input", "embedding", "latent"]
-RUNNING = "running"  # the statistics of Algorithm 3, which are no backend: they are never fitted
-
-FIELDS = {  # field of a config: argument of the callback
-    "genlabel_backend": "backend",
-    "genlabel_gamma": "gamma",
-    "genlabel_backend_params": "backend_params",
-    "genlabel_priors": "priors",
-    "mixup_alpha": "alpha",
-    "mix": "mix",
-    "genlabel_space": "space",
-    "genlabel_warmup_epochs": "warmup_epochs",
-    "genlabel_keep_clean": "keep_clean",
-    "genlabel_fresh_head": "fresh_head",
-}
+if TYPE_CHECKING:
+    from pytorch_lightning import LightningModule, Trainer
+    from torch import Tensor
 
 
 class GenLabelCallback(Callback):
@@ -44,8 +24,9 @@ class GenLabelCallback(Callback):
 
     - a batch is a list `[x, target]`, as the default collate makes: inputs `(B, *)` and class indices `(B,)`;
     - `self.n_classes` is the number of classes;
-    - `self.loss` is a module that takes soft labels, called once in a training step as `self.loss(logits, target)`;
-      in its place of `target` it is given the corrected labels `(B, C)`;
+    - `self.loss` is a module that takes soft labels, called in a training step as `self.loss(logits, target)` with the
+      batch's own target; in its place it is given the corrected labels `(B, C)`, and so is any other
+      `torch.nn.CrossEntropyLoss` of the module;
     - for `space="latent"`, `self.head` is the module whose first input is the features, and `self(x)` runs it.
 
     Args:
@@ -54,9 +35,14 @@ class GenLabelCallback(Callback):
         gamma: Trust in the posterior, in [0, 1]; 0 is plain mixing.
         backend_params: Parameters that go with the backend's name; `beta` with `"running"`.
         priors: `"uniform"` (the paper), `"empirical"` (training frequencies) or one number per class.
+        top_k: Most likely classes that a posterior keeps; by default all, and 2 with `"running"`.
+        temperature: Divides the log-posterior; above 1 softens it.
         alpha: Concentration of `lam ~ Beta(alpha, alpha)`.
-        mix: `"mixup"` interpolates numbers and swaps categories, `"cutmix"` swaps whole columns, `"generative"` goes
-            where the densities of two classes have the ratio that lam says; or a callable `(x, target) -> Mixed`.
+        mix: `"mixup"` interpolates numbers and swaps categories, `"cutmix"` swaps boxes of images, `"column_cutmix"`
+            whole columns of tables, `"generative"` goes where the densities of two classes have the ratio that lam
+            says; or a callable `(x, target) -> Mixed`.
+        pairing: Which rows meet: `"permutation"`, `"flip"`, `"nearest_other"` or a callable, as for any mixer.
+        per_sample: Draw one `lam` per row instead of one per batch; by default only where `mix="generative"`.
         space: Where densities live: `"input"` (Algorithm 1), `"latent"`, the input of the head (Algorithms 2 and
             3), or `"embedding"`: rows are mixed after the embedding of their categories.
         warmup_epochs: Ordinary epochs before mixing begins. By default a fifth of all epochs, rounded up, where
@@ -68,8 +54,8 @@ class GenLabelCallback(Callback):
         ValueError: On an option out of range, naming the value and the choices.
 
     Example:
-        >>> GenLabelCallback("kde", gamma=0.5).space
-        'input'
+        >>> GenLabelCallback("kde", gamma=0.3).options.gamma
+        0.3
 
     Reference:
         Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, Algorithms 1 to 3.
@@ -82,89 +68,77 @@ class GenLabelCallback(Callback):
         gamma: float = 0.5,
         backend_params: Mapping[str, Any] | None = None,
         priors: Any = "uniform",
+        top_k: int | None = None,
+        temperature: float = 1.0,
         alpha: float = 1.0,
         mix: Mix | Callable[..., Mixed] = "mixup",
+        pairing: Pairing = "permutation",
+        per_sample: bool | None = None,
         space: Space = "input",
         warmup_epochs: int | None = None,
         keep_clean: bool = False,
         fresh_head: bool = False,
     ) -> None:
-        choices = [*list_backends(), RUNNING]
-        if isinstance(backend, str) and backend not in choices:
-            raise ValueError(f"backend must be one of {choices} or an object, got {backend!r}")
-        if not 0 <= gamma <= 1:
-            raise ValueError(f"gamma must lie in [0, 1], got {gamma}")
-        if not alpha > 0:
-            raise ValueError(f"alpha must be positive, got {alpha}")
-        if not callable(mix) and mix not in get_args(Mix):
-            raise ValueError(f"mix must be one of {get_args(Mix)} or a callable, got {mix!r}")
-        if space not in get_args(Space):
-            raise ValueError(f"space must be one of {get_args(Space)}, got {space!r}")
-        if warmup_epochs is not None and warmup_epochs < 0:
-            raise ValueError(f"warmup_epochs must be None or not negative, got {warmup_epochs}")
-        if backend == RUNNING and space != "latent":
-            raise ValueError(f"backend 'running' follows features and goes with space='latent', got {space!r}")
-        if mix == "generative" and space != "input":
-            raise ValueError(f"mix='generative' needs densities of the inputs and space='input', got {space!r}")
-        if mix == "cutmix" and space == "embedding":
-            raise ValueError("mix='cutmix' swaps whole columns, before any embedding: use space 'input' or 'latent'")
-        if fresh_head and (space != "latent" or backend == RUNNING):
-            raise ValueError("fresh_head goes with space='latent' and a backend that is fitted (Algorithm 2)")
-        self.backend = backend
-        self.gamma = gamma
-        self.backend_params = backend_params
-        self.priors = priors
-        self.alpha = alpha
-        self.mix = mix
-        self.space = space
-        self.warmup_epochs = warmup_epochs
-        self.keep_clean = keep_clean
-        self.fresh_head = fresh_head
+        self.options = Options(
+            backend=backend,
+            gamma=gamma,
+            backend_params=backend_params,
+            priors=priors,
+            top_k=top_k,
+            temperature=temperature,
+            alpha=alpha,
+            mix=mix,
+            pairing=pairing,
+            per_sample=per_sample,
+            space=space,
+            warmup_epochs=warmup_epochs,
+            keep_clean=keep_clean,
+            fresh_head=fresh_head,
+        )
         self._session: Session | None = None
-
-    @classmethod
-    def from_hparams(cls, hparams: Any) -> GenLabelCallback:
-        """Make the callback that the fields of a config ask for; absent fields keep their defaults."""
-        options = {argument: hparams[name] for name, argument in FIELDS.items() if name in hparams}
-        return cls(**options)
+        self._state: dict[str, Any] = {}  # of a session that is over, or that a checkpoint was made in
 
     @property
-    def joint(self) -> bool:
-        """Whether densities follow the features during training (Algorithm 3)."""
-        return bool(self.backend == RUNNING)
+    def state_key(self) -> str:
+        """Name of the state in a checkpoint."""
+        return "GenLabelCallback"
 
-    def warmup(self, max_epochs: int | None) -> int:
-        """Ordinary epochs before mixing begins.
-
-        Raises:
-            ValueError: If there is no epoch left to mix in.
-        """
-        limit = max_epochs if max_epochs is not None and max_epochs > 0 else None
-        if self.warmup_epochs is None:
-            fitted_late = self.space == "latent" and not self.joint
-            return min(math.ceil((limit or 100) / 5), (limit or 100) - 1) if fitted_late else 0
-        if limit is not None and self.warmup_epochs >= limit:
-            raise ValueError(f"warmup_epochs must be below max_epochs={limit}, got {self.warmup_epochs}")
-        return self.warmup_epochs
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Refuse a second callback: rows would be mixed twice, and labels know of the second mixing alone."""
+        callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+        if sum(isinstance(each, GenLabelCallback) for each in callbacks) > 1:
+            raise ValueError("a Trainer takes one GenLabelCallback, got several: a batch is mixed once")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Check the module, in one sentence if it cannot be trained so, and hook into it."""
+        """Check the module, in one sentence if it cannot be trained so."""
         self._close()
-        self._session = Session(self, trainer, pl_module)
+        resumes = trainer.ckpt_path is not None
+        if resumes and not self._state:
+            warnings.warn(
+                "training goes on from a checkpoint that holds nothing of GenLabelCallback, so statistics and "
+                "densities start anew: have the callback in the Trainer that saves",
+                stacklevel=2,
+            )
+        self._session = Session(self.options, trainer, pl_module, self._state if resumes else {})
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin mixing after the warm-up: fit the densities, freeze what Algorithm 2 freezes."""
-        self._running().start_epoch(trainer)
+        self._running().start_epoch()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Mix the batch in place."""
-        self._running().start_batch(batch, batch_idx)
+        """Expect a batch; Lightning does not announce an epoch that it resumes."""
+        self._running().start_batch(batch_idx)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
+        """Check that a mixed batch has its labels."""
+        self._running().check_loss()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Forget the batch: what runs until the next one, such as validation, is not mixed."""
-        self._running().end_batch(outputs)
+        """Check that a mixed batch had its labels, also where its backward pass goes past Lightning."""
+        if outputs or not pl_module.automatic_optimization:
+            self._running().check_loss()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Log what happened to the labels."""
@@ -173,7 +147,7 @@ class GenLabelCallback(Callback):
             pl_module.log_dict(report, sync_dist=True)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leave the module as it came."""
+        """Leave the Trainer as it came."""
         if self._session is not None and not self._session.mixing:
             warnings.warn(
                 f"training ended in epoch {trainer.current_epoch}, before the {self._session.warmup} warm-up epochs "
@@ -183,12 +157,20 @@ class GenLabelCallback(Callback):
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leave the module as it came."""
+        """Leave the Trainer as it came."""
         self._close()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Leave the module as it came."""
+        """Leave the Trainer as it came."""
         self._close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint holds: statistics, fitted densities, whether mixing has begun and what is frozen."""
+        return self._state if self._session is None else self._session.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint, in the next training."""
+        self._state = state_dict
 
     def _running(self) -> Session:
         if self._session is None:
@@ -197,10 +179,11 @@ class GenLabelCallback(Callback):
 
     def _close(self) -> None:
         if self._session is not None:
+            self._state = self._session.state_dict()
             self._session.close()
             self._session = None
 
     def __getstate__(self) -> dict[str, Any]:
         # Lightning hangs `log` and `log_dict` on a callback, methods of the module in training.
         kept = {name: value for name, value in vars(self).items() if name not in ("log", "log_dict")}
-        return {**kept, "_session": None}
+        return {**kept, "_session": None, "_state": {}}

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field, make_dataclass
 from functools import lru_cache
 from typing import Any, Dict, Optional, get_args  # noqa: UP035 - OmegaConf reads these
 
-from genlabel_pytorch_tabular.callback import FIELDS, GenLabelCallback, Mix, Space
+from genlabel_plugins.mixing.pairing import PairingName
+from genlabel_pytorch_tabular.options import Mix, Options, Space
 
 try:
     from pytorch_tabular.config import ModelConfig, OptimizerConfig, TrainerConfig
@@ -35,8 +36,21 @@ class GenLabelFields:
     genlabel_priors: str = field(
         default="uniform", metadata={"help": "Class priors of the posterior", "choices": ["uniform", "empirical"]}
     )
-    mixup_alpha: float = field(default=1.0, metadata={"help": "lam is drawn from Beta(alpha, alpha)"})
-    mix: str = field(default="mixup", metadata={"help": "How rows are mixed", "choices": list(get_args(Mix))})
+    genlabel_top_k: Optional[int] = field(  # noqa: UP045
+        default=None, metadata={"help": "Most likely classes that a posterior keeps"}
+    )
+    genlabel_temperature: float = field(default=1.0, metadata={"help": "Divides the log-posterior; above 1 softens it"})
+    genlabel_alpha: float = field(default=1.0, metadata={"help": "lam is drawn from Beta(alpha, alpha)"})
+    genlabel_mix: str = field(
+        default="mixup",
+        metadata={"help": "How rows are mixed", "choices": [each for each in get_args(Mix) if each != "cutmix"]},
+    )
+    genlabel_pairing: str = field(
+        default="permutation", metadata={"help": "Which rows meet", "choices": list(get_args(PairingName))}
+    )
+    genlabel_per_sample: Optional[bool] = field(  # noqa: UP045
+        default=None, metadata={"help": "Draw one lam per row instead of one per batch"}
+    )
     genlabel_space: str = field(
         default="input", metadata={"help": "Where the densities live", "choices": list(get_args(Space))}
     )
@@ -57,7 +71,7 @@ class GenLabelFields:
         check_host = getattr(super(), "__post_init__", None)
         if check_host is not None:
             check_host()
-        GenLabelCallback.from_hparams({name: getattr(self, name) for name in FIELDS})
+        Options.of(vars(self))
 
 
 @dataclass
@@ -65,7 +79,7 @@ class GenLabelTrainerConfig(GenLabelFields, TrainerConfig):  # type: ignore[misc
     """`TrainerConfig` with the fields of GenLabel: `genlabel=True` is all that a script changes.
 
     Example:
-        >>> GenLabelTrainerConfig(genlabel=True, genlabel_backend="kde", max_epochs=5).mixup_alpha
+        >>> GenLabelTrainerConfig(genlabel=True, genlabel_backend="kde", max_epochs=5).genlabel_alpha
         1.0
     """
 

@@ -24,12 +24,13 @@ class GenLabelHook(Callback):
         from omegaconf import DictConfig, OmegaConf  # noqa: PLC0415
 
         from genlabel_pytorch_tabular.callback import GenLabelCallback  # noqa: PLC0415
+        from genlabel_pytorch_tabular.options import Options  # noqa: PLC0415
 
         if any(isinstance(callback, GenLabelCallback) for callback in trainer.callbacks):  # type: ignore[attr-defined]
             return
         hparams: Any = pl_module.hparams
         options = OmegaConf.to_container(hparams) if isinstance(hparams, DictConfig) else hparams
-        added = GenLabelCallback.from_hparams(options)
+        added = GenLabelCallback(**vars(Options.of(options)))
         # A new list: the old one is pytorch-tabular's own, which it saves with the model.
         callbacks = list(trainer.callbacks)  # type: ignore[attr-defined]
         callbacks.insert(callbacks.index(self) + 1, added)

@@ -36,7 +36,12 @@ class PlainHost:
         """Inputs and targets `(B, T)` of a batch."""
         if not isinstance(batch, list) or len(batch) != 2:
             raise ValueError(f"a batch must be a list [x, target], got {type(batch).__name__}")
-        return batch[0], batch[1][:, None]
+        x, target = batch
+        if not isinstance(x, Tensor) or not isinstance(target, Tensor):
+            raise ValueError(
+                f"a batch must be a list [x, target] of tensors, got {type(x).__name__} and {type(target).__name__}"
+            )
+        return x, target[:, None]
 
     def write(self, batch: Any, x: Inputs, target: Tensor) -> None:
         """Put inputs and targets in the place of a batch's own."""

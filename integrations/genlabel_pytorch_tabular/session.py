@@ -1,284 +1,264 @@
-"""Session: mixing and relabelling one module during one training, through hooks that it removes again.
+"""Session: mixing and relabeling one module during one training.
 
-A batch is mixed in place before the training step, which then runs as it is. The input of the head passes a tap
-(latent space), the embeddings of categories a mixing hook (embedding space), and the loss a hook that puts the
-corrected labels in the place of the targets.
+What happens is decided around each training step as it really is. The step sees a mixed batch; the head, the embeddings
+and the losses of the module have hooks, and its trunk is frozen, while it runs. Before and after it the module is an
+ordinary one. What densities know is decided at the start of each epoch and again at its first batch.
 """
 
 from __future__ import annotations
 
-import copy
-import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins import ColumnCutMix, Density, GenLabel, Mixed, RatioSearch, RunningGaussian, make_backend
-from genlabel_plugins.densities.backends.mixed_types import MixedTypes, encode_rows
-from genlabel_plugins.loops import FeatureTap
-from genlabel_plugins.mixing import Inputs
-from genlabel_plugins.mixing.mixers import interpolate, map_inputs, one_hot
-from genlabel_pytorch_tabular.head import modules_outside, renew
+from genlabel_plugins import Mixed
+from genlabel_plugins.mixing.mixers import clean_first, interpolate, one_hot
 from genlabel_pytorch_tabular.hosts import host_of
-from genlabel_pytorch_tabular.meters import Meters
-from genlabel_pytorch_tabular.table_mixing import GenerativeTableMixup, NumbersMixup, TableMixup
-from genlabel_pytorch_tabular.training_rows import shows_progress, training_rows
+from genlabel_pytorch_tabular.options import Options
+from genlabel_pytorch_tabular.step import HeadWatch, Step, is_same, split_call
+from genlabel_pytorch_tabular.table_mixing import make_row_mixer
+from genlabel_pytorch_tabular.target_relabelings import TargetRelabelings
+from genlabel_pytorch_tabular.trunk import Trunk, renew
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
-
-    from genlabel_pytorch_tabular.callback import GenLabelCallback
-
-LARGEST_DRIFT = 0.3  # of class shares, at gamma = 1
-
-
-@dataclass
-class Step:
-    """A batch between its mixing and its loss.
-
-    Attributes:
-        target: Class indices of the clean rows, shape `(B, T)`.
-        is_first: Whether it is the first batch of an epoch, of which more is measured.
-        mixed: The mixed rows; None in the warm-up of Algorithm 3, which only watches.
-        rows: Mixed rows as the densities know them, shape `(B, D)`; in latent space only when the head has run.
-        n_calls: Calls of the loss so far, one for each target.
-    """
-
-    target: Tensor
-    is_first: bool
-    mixed: Mixed | None = None
-    rows: Tensor | None = None
-    n_calls: int = 0
 
 
 class Session:
     """All that lives while one module trains.
 
     Args:
-        options: The callback, for its options.
+        options: The callback's options.
         trainer: Trainer that is about to begin.
         module: Module that it trains.
+        state: State of a session that this one goes on with.
 
     Raises:
         ValueError: If the module cannot be trained so, in one sentence.
     """
 
-    def __init__(self, options: GenLabelCallback, trainer: Trainer, module: LightningModule) -> None:
-        self.options = options
-        self.module = module
+    def __init__(self, options: Options, trainer: Trainer, module: LightningModule, state: dict[str, Any]) -> None:
+        self.options, self.trainer, self.module = options, trainer, module
         self.host = host_of(module)
         self.warmup = options.warmup(trainer.max_epochs)
-        self.latent = options.space == "latent"
-        self.keeps_clean_rows = options.keep_clean or options.joint  # Algorithm 3 learns from them
-        self.relabelers = [self._make_relabeler(n, verbose=shows_progress(trainer)) for n in self.host.n_classes]
-        self.mix = self._make_mixer()
-        self.meters = Meters(module.device, self.host.n_classes)
-        self.mixing = self.warned = False
-        self.step: Step | None = None
-        self.tap = FeatureTap()
-        self.frozen: list[nn.Parameter] = []
-        self.still: list[nn.Module] = []  # in evaluation mode as long as they are frozen
         self.loss = self.host.loss
-        self.handles = [self.host.head.register_forward_pre_hook(self.tap)] if self.latent else []
-        self.handles.append(self.loss.register_forward_pre_hook(self._correct_labels))
-        if options.space == "embedding":
-            tables = [each for each in module.modules() if isinstance(each, nn.Embedding)]
-            self.handles += [table.register_forward_hook(self._mix_embeddings) for table in tables]
-
-    def start_epoch(self, trainer: Trainer) -> None:
-        """Begin mixing once the warm-up is over; keep what is frozen in evaluation mode."""
-        if not self.mixing and trainer.current_epoch >= self.warmup:
-            self.mixing = True
-            if not self.options.joint and (self.options.gamma > 0 or self.options.mix == "generative"):
-                self._fit(trainer)
-            if self.latent and not self.options.joint:
-                self._freeze()
-                if self.options.fresh_head and trainer.current_epoch == self.warmup:
-                    renew(self.host.head, trainer.optimizers)
-        for each in self.still:
-            each.training = False
-
-    def start_batch(self, batch: Any, batch_idx: int) -> None:
-        """Mix a batch in place."""
-        if not self.mixing and not self.options.joint:
-            return
-        x, target = self.host.read(batch)
-        self.step = Step(target, is_first=batch_idx == 0)
-        if not self.mixing:
-            return
-        self.step.mixed = mixed = self.mix(x, target[:, 0])
-        if not self.latent:
-            self.step.rows = self._mixed_rows(x, mixed)
-        if self.keeps_clean_rows:
-            both = map_inputs(lambda clean, new: torch.cat([clean, new]), x, mixed.x)
-            self.host.write(batch, both, torch.cat([target, target]))
-        else:
-            self.host.write(batch, mixed.x, target)
-
-    def end_batch(self, outputs: Any) -> None:
-        """Forget the batch: what runs until the next one, such as validation, is not mixed.
-
-        Raises:
-            RuntimeError: If it was trained on with the labels of unmixed rows.
-        """
-        step, self.step = self.step, None
-        if outputs and step is not None and step.mixed is not None and not step.n_calls:
-            raise RuntimeError(f"{self.host.name} trained on a mixed batch without calling the module that is its loss")
-
-    def report(self) -> dict[str, Tensor]:
-        """What to log of the epoch; a warning if the labels of Algorithm 3 forget classes."""
-        if self.options.joint and self.mixing and not self.warned:
-            drift = self.meters.drift()
-            self.warned = drift > LARGEST_DRIFT * self.options.gamma
-            if self.warned:
-                warnings.warn(
-                    f"the class shares of GenLabel's labels are off by {drift:.2f}: labels and features feed each "
-                    "other; lower gamma, warm up longer, or keep the clean batch in the loss (keep_clean)",
-                    stacklevel=2,
-                )
-        return self.meters.report()
+        self.losses = {self.loss, *(each for each in module.modules() if isinstance(each, nn.CrossEntropyLoss))}
+        self.head = self.host.head if options.latent else None
+        self.trunk = Trunk(module, self.host.head, self.loss) if options.freezes else None
+        self.relabelings = TargetRelabelings(options, trainer, module, self.host, self.trunk)
+        self.mix = make_row_mixer(options, self.host, self.relabelings.each[0].relabeler)
+        self.watch = HeadWatch(self.host.name)
+        self.mixing = False
+        self.epoch = -1  # last one whose first batch was looked at
+        self.batch_idx = self.first_idx = 0
+        self.step: Step | None = None
+        self.known_targets: dict[int, int | None] = {}
+        self.intrusion: dict[str, Tensor] = {}
+        if state:
+            self._resume(state)
+        self.run_step = trainer.strategy.training_step
+        vars(trainer.strategy)["training_step"] = self.training_step
 
     def close(self) -> None:
-        """Leave the module as it came."""
-        for handle in self.handles:
-            handle.remove()
-        for each in self.still:
-            each.training = True
-        for parameter in self.frozen:
-            parameter.requires_grad_(True)
-        self.handles, self.still, self.frozen = [], [], []
-        self.step = None  # a copy of the module, such as a moving average, keeps its hooks
+        """Leave the Trainer as it came; the module is so between steps."""
+        vars(self.trainer.strategy).pop("training_step", None)
 
-    def _fit(self, trainer: Trainer) -> None:
-        """Fit one relabeler to each target."""
-        self.tap.training_only = False
-        rows, target = training_rows(trainer, self.module, self._read_rows)
-        self.tap.training_only = True
-        for i, relabeler in enumerate(self.relabelers):
-            known = {"n_classes": self.host.n_classes[i]} if isinstance(relabeler.density, Density) else {}
-            relabeler.fit(rows, target[:, i], **known)
-        self.meters.fitted(self.relabelers[0], rows, target[:, 0])
+    def look(self) -> None:
+        """Decide what the densities know and what is frozen, as things stand; begin mixing after the warm-up."""
+        trainer = self.trainer
+        if trainer.current_epoch < self.warmup or trainer.fit_loop._skip_backward:
+            return
+        if not self.relabelings.refresh(new_epoch=self.epoch != trainer.current_epoch):
+            return
+        if self.trunk is not None:
+            if not self.mixing:
+                self.trunk.freeze()
+                if self.options.fresh_head and trainer.current_epoch == self.warmup:
+                    renew(self.trunk.head, trainer.optimizers)
+            self.trunk.look()
+        self.mixing = True
 
-    def _read_rows(self, batch: Any) -> tuple[Tensor, Tensor]:
-        """Rows `(B, D)` as the densities know them, and targets `(B, T)`."""
+    def start_epoch(self) -> None:
+        """Look around, but for an epoch that training goes on within."""
+        if self.epoch != self.trainer.current_epoch:
+            self.look()
+
+    def start_batch(self, batch_idx: int) -> None:
+        """Expect a batch; look around again before the first of an epoch, since callbacks may have acted."""
+        self.step, self.batch_idx = None, batch_idx
+        if self.epoch != self.trainer.current_epoch:
+            self.look()
+            self.epoch = self.trainer.current_epoch
+            self.known_targets.clear()
+            self.first_idx = batch_idx
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Run a training step on a mixed batch; Lightning calls it in place of its strategy's."""
+        batch = args[0]
+        if self.trainer.fit_loop._skip_backward:  # an epoch that only counts statistics of BatchNorm
+            return self.run_step(*args, **kwargs)
+        if not self.mixing and self.trainer.current_epoch >= self.warmup and self.relabelings.keep(batch):
+            self.look()
+        if self.step is None and (self.mixing or self.options.joint):
+            self.step = self._mix(batch)  # once, however often an optimizer evaluates the step
+        self.watch.forwards.clear()
+        frozen = self.trunk.held() if self.trunk is not None and self.mixing else nullcontext()
+        with self._hooked(), frozen:
+            output = self.run_step(*args, **kwargs)
+        self.watch.forwards.clear()
+        return output
+
+    def check_loss(self) -> None:
+        """Check before a backward pass that a mixed batch was trained on with its labels.
+
+        Raises:
+            RuntimeError: If with those of unmixed rows.
+        """
+        if self.step is not None and self.step.mixed is not None and not self.step.n_calls:
+            raise RuntimeError(f"{self.host.name} trained on a mixed batch without calling the module that is its loss")
+
+    def report(self) -> dict[str, Any]:
+        """What to log of the epoch."""
+        report = self.relabelings.report()
+        return {f"genlabel_{key}": value for key, value in (report | self.intrusion).items()} if self.mixing else {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a training needs to go on."""
+        return {
+            "epoch": self.trainer.current_epoch,
+            "mixing": self.mixing,
+            "frozen": None if self.trunk is None else list(self.trunk.frozen),
+            "relabelings": self.relabelings.state_dict(),
+        }
+
+    def _resume(self, state: dict[str, Any]) -> None:
+        fitted = state["mixing"] and self.options.fits
+        if not self.relabelings.load_state_dict(state["relabelings"], fitted=fitted):
+            return
+        self.mixing = state["mixing"]
+        if self.trunk is not None and self.mixing:
+            self.trunk.freeze(state["frozen"])
+            self.trunk.mark()
+        if self.trainer.current_epoch == state["epoch"]:  # within an epoch everything stays
+            self.epoch, self.first_idx = state["epoch"], -1
+
+    def _mix(self, batch: Any) -> Step:
+        """Mix a batch in place."""
         x, target = self.host.read(batch)
-        if not self.latent:
-            return self._encode(x), target
-        self.host.forward(batch)
-        features = self.tap.take()
-        if features is None:
-            raise RuntimeError(f"{self.host.name} ran without calling its head")
-        return features, target
+        is_first = self.batch_idx == self.first_idx
+        if not self.mixing:
+            return Step(target, target, is_first)
+        mixed = self.mix(x, target[:, 0])
+        step = Step(target, target, is_first, mixed)
+        if not self.options.latent:
+            step.rows = self._mixed_rows(mixed)
+        if self.options.doubles:
+            step.written = torch.cat([target, target])
+            self.host.write(batch, clean_first(x, mixed.x), step.written)
+        else:
+            self.host.write(batch, mixed.x, target)
+        return step
 
-    def _encode(self, x: Inputs) -> Tensor:
-        if isinstance(x, Tensor):
-            return encode_rows(x, None, ())
-        return encode_rows(x.get("continuous"), x.get("categorical"), self.host.cardinality)
-
-    def _mixed_rows(self, x: Inputs, mixed: Mixed) -> Tensor:
+    def _mixed_rows(self, mixed: Mixed) -> Tensor:
         """Mixed rows as the densities know them; mixed embeddings are mixed indicators, `(B, D)`."""
-        if self.options.space == "input":
-            return self._encode(mixed.x)
-        clean = self._encode(x)
-        return interpolate(clean, clean[mixed.partner], mixed.lam)
+        rows = self.relabelings.encode(mixed.x)
+        n_indicators = sum(self.host.cardinality)
+        if self.options.space == "input" or not n_indicators:
+            return rows
+        numbers, own = rows.split([rows.shape[1] - n_indicators, n_indicators], dim=1)  # numbers are mixed already
+        return torch.cat([numbers, interpolate(own, own[mixed.partner], mixed.lam)], 1)
+
+    @contextmanager
+    def _hooked(self) -> Iterator[None]:
+        """Hooks of a step, which the module has while the block runs."""
+        handles = [each.register_forward_pre_hook(self._correct_labels, with_kwargs=True) for each in self.losses]
+        if self.head is not None:
+            handles.append(self.head.register_forward_hook(self.watch, with_kwargs=True))
+        if self.options.space == "embedding":
+            tables = [each for each in self.module.modules() if isinstance(each, nn.Embedding)]
+            handles += [table.register_forward_hook(self._mix_embeddings) for table in tables]
+        if self.step is not None and self.step.is_first and self.step.mixed is not None:
+            others = [each for each in self.module.modules() if self.losses.isdisjoint(each.modules())]
+            inside = {part for loss in self.losses for part in loss.modules()}
+            handles += [
+                each.register_forward_hook(self._refuse_classes, with_kwargs=True)
+                for each in others
+                if each not in inside
+            ]
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
 
     def _mix_embeddings(self, module: nn.Module, args: Any, output: Tensor) -> Tensor | None:
         """Mix what a table of embeddings returns for a batch, `(B, *)`."""
-        if self.step is None or self.step.mixed is None:
+        if self.step is None or self.step.mixed is None or len(output) != len(self.step.written):
             return None
         mixed = self.step.mixed
         clean, new = output[: -len(mixed.lam)], output[-len(mixed.lam) :]
         return torch.cat([clean, interpolate(new, new[mixed.partner], mixed.lam)])
 
-    def _correct_labels(self, loss: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        """Arguments of the loss, with corrected labels `(B, C)` for the targets."""
+    def _correct_labels(self, loss: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Arguments of a loss, with corrected labels `(B, C)` for the targets."""
         step = self.step
-        if step is None:
+        if step is None or loss not in self.losses:  # a copy of the module, made in a step, keeps its hooks
             return None
-        n_rows, index = len(step.target), step.n_calls % len(self.relabelers)
+        values, others = split_call(loss, args, kwargs)
+        if len(values) < 2:
+            raise RuntimeError(f"{self.host.name} calls its loss without a target")
+        index = step.index_of(values[1], self.known_targets)
+        if index is None:
+            if loss is self.loss and step.mixed is not None:
+                raise RuntimeError(
+                    f"{self.host.name} calls its loss with another target than the batch's, for which there is no "
+                    "label of mixed rows: give that term a loss module of its own"
+                )
+            return None
         step.n_calls += 1
-        if index == 0 and self.latent:
-            self._take_features(step)
+        if self.options.latent and step.rows is None:
+            self._take_features(step, values[0])
         if step.mixed is None or step.rows is None:
             return None
-        y_mix = self._mixed_label(step.mixed, step.target[:, index], index)
-        if index == 0 and step.is_first:
-            self.meters.intrusion(step.rows, step.mixed.target_i, step.mixed.target_j)
-        y = self.relabelers[index].relabel(step.rows, y_mix)
-        self.meters.add(y, y_mix, index)
-        logits, target, *others = args
-        if self.options.keep_clean:
-            y = torch.cat([one_hot(target[:n_rows], y.shape[1], y), y])
-        elif self.keeps_clean_rows:
-            logits = logits[n_rows:]
-        return (logits, y.to(torch.promote_types(logits.dtype, y.dtype)), *others)
+        if index not in step.labels:
+            step.labels[index] = self._label(step, step.mixed, step.rows, index)
+        y = step.labels[index]
+        if self.options.doubles and not self.options.keep_clean:
+            values[0] = values[0][len(step.target) :]
+        return (values[0], y.to(torch.promote_types(values[0].dtype, y.dtype)), *values[2:]), others
 
-    def _take_features(self, step: Step) -> None:
-        """Features of the training forward; Algorithm 3 learns from the clean ones first."""
-        features = self.tap.take()
-        if features is None:
-            raise RuntimeError(f"{self.host.name} ran without calling its head")
+    def _take_features(self, step: Step, logits: Tensor) -> None:
+        """Features of the forward that these logits come from; Algorithm 3 learns from the clean ones first."""
         n_rows = len(step.target)
+        features = self.watch.features(logits, len(step.written))
         step.rows = features[-n_rows:]
-        if not self.options.joint:
-            return
-        for i, relabeler in enumerate(self.relabelers):
-            relabeler.density.update(features[:n_rows], step.target[:, i])
-        if step.is_first:
-            self.meters.judge(self.relabelers[0], features[:n_rows], step.target[:, 0])
+        if self.options.joint and not step.observed:
+            step.observed = True
+            for i, relabeling in enumerate(self.relabelings.each):
+                relabeling.observe(features[:n_rows], step.target[:, i])
 
-    def _mixed_label(self, mixed: Mixed, target: Tensor, index: int) -> Tensor:
-        """Label mixed by `lam`, of the first target or another, `(B, C)`."""
-        if index == 0:
-            return mixed.y_mix
-        y = one_hot(target, self.host.n_classes[index], mixed.y_mix)
-        return interpolate(y, y[mixed.partner], mixed.lam)
+    def _label(self, step: Step, mixed: Mixed, rows: Tensor, index: int) -> Tensor:
+        """Label of a target, `(B, C)`; with the clean batch in the loss its own labels come first."""
+        y_mix, target = mixed.y_mix, step.target[:, index]
+        if index:
+            y_own = one_hot(target, self.host.n_classes[index], y_mix)
+            y_mix = interpolate(y_own, y_own[mixed.partner], mixed.lam)
+        elif step.is_first and self.relabelings.samples is not None:
+            shares = self.relabelings.samples.intrusion(rows, mixed.target_i, mixed.target_j)
+            self.intrusion["intrusion"] = shares.mean()
+        y = self.relabelings.each[index].label(rows, y_mix, mixed.is_mixed)
+        return clean_first(one_hot(target, y.shape[1], y), y) if self.options.keep_clean else y  # type: ignore[return-value]
 
-    def _freeze(self) -> None:
-        """Freeze the features: every parameter outside the head."""
-        kept = {id(parameter) for parameter in self.host.head.parameters()}
-        self.frozen = [each for each in self.module.parameters() if each.requires_grad and id(each) not in kept]
-        for parameter in self.frozen:
-            parameter.requires_grad_(False)
-            parameter.grad = None  # an optimizer passes over it, weight decay included
-        outside = modules_outside(self.module, self.host.head)
-        self.still = [each for each in outside if each.training and each is not self.loss]
-
-    def _make_relabeler(self, n_classes: int, *, verbose: bool) -> GenLabel:
-        options = self.options
-        params = dict(options.backend_params or {})
-        density: Any
-        if options.joint:
-            density = RunningGaussian(n_classes, **params)
-        elif self.host.cardinality and not self.latent:
-            density = MixedTypes(cardinality=self.host.cardinality, continuous=self._own(), continuous_params=params)
-        else:
-            density = make_backend(self._own(), **params)
-        fitted: Any = getattr(density, "density", density)
-        if hasattr(fitted, "verbose") and "verbose" not in params:
-            fitted.verbose = verbose
-        return GenLabel(density, gamma=options.gamma, priors=options.priors, top_k=2 if options.joint else None)
-
-    def _own(self) -> Any:
-        """The backend's name, or a copy of it: each target and each training fits its own."""
-        return self.options.backend if isinstance(self.options.backend, str) else copy.deepcopy(self.options.backend)
-
-    def _make_mixer(self) -> Callable[..., Mixed]:
-        options = self.options
-        if callable(options.mix):
-            return options.mix
-        n_classes = self.host.n_classes[0]
-        if options.mix == "cutmix":
-            return ColumnCutMix(n_classes, alpha=options.alpha)
-        if options.mix == "generative":
-            if self.host.cardinality or len(self.relabelers) > 1:
-                raise ValueError("mix='generative' is for tables of numbers with one target: use mix='mixup'")
-            return GenerativeTableMixup(RatioSearch(self.relabelers[0]), n_classes=n_classes, alpha=options.alpha)
-        mixer = NumbersMixup if options.space == "embedding" else TableMixup
-        return mixer(n_classes, alpha=options.alpha)
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
-        return self  # a copy of a module in training, such as a moving average, shares its hooks
+    def _refuse_classes(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:
+        """Refuse a module that learns from the classes of mixed rows."""
+        learns = isinstance(output, Tensor) and output.requires_grad
+        if learns and self.step is not None:
+            columns = self.step.written.T
+            if any(is_same(given, column) for given in (*args, *kwargs.values()) for column in columns):
+                raise RuntimeError(
+                    f"{self.host.name} gives the classes of mixed rows to {type(module).__name__}, which would learn "
+                    "wrong ones: use torch.nn.CrossEntropyLoss, which is given their labels"
+                )

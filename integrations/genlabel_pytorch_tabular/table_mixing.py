@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
 
-from genlabel_plugins import GenerativeMixup, Mixer
-from genlabel_plugins.mixing import Inputs
+from genlabel_plugins import GenerativeMixup, GenLabel, Mixed, Mixer, RatioSearch
+from genlabel_plugins.mixing import Inputs, make_mixer
 from genlabel_plugins.mixing.mixers import draw_uniform, interpolate, map_inputs
+from genlabel_pytorch_tabular.hosts import PlainHost
+from genlabel_pytorch_tabular.options import Options
 
 
 class TableMixup(Mixer):
@@ -56,3 +61,22 @@ class GenerativeTableMixup(GenerativeMixup):
         ((name, numbers),) = x.items()
         x_mix, share = super().combine(numbers, target, partner, lam)
         return {name: x_mix}, share  # type: ignore[dict-item]
+
+
+def make_row_mixer(options: Options, host: PlainHost, relabeler: GenLabel) -> Callable[..., Mixed]:
+    """Make the mixer that the options ask for; `relabeler` is that of the first target.
+
+    Raises:
+        ValueError: If the host's rows cannot be mixed so.
+    """
+    params: dict[str, Any] = {"alpha": options.alpha, "pairing": options.pairing}
+    if options.per_sample is not None:
+        params["per_sample"] = options.per_sample
+    n_classes = host.n_classes[0]
+    if options.mix == "generative":
+        if host.cardinality or len(host.n_classes) > 1:
+            raise ValueError("mix='generative' is for tables of numbers with one target: use mix='mixup'")
+        return GenerativeTableMixup(RatioSearch(relabeler), n_classes=n_classes, **params)
+    if options.mix == "mixup":
+        return (NumbersMixup if options.space == "embedding" else TableMixup)(n_classes, **params)
+    return options.mix if callable(options.mix) else make_mixer(options.mix, n_classes=n_classes, **params)

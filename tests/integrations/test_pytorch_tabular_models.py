@@ -70,7 +70,7 @@ def test_every_model(config, space):
     model = train(config, genlabel_space=space)
     logged = model.trainer.callback_metrics
     assert torch.isfinite(logged["train_loss"])
-    assert logged["genlabel_relabelled"] > 0
+    assert logged["genlabel_relabeled"] > 0
     assert set(model.predict(cars().iloc[128:160])["target_prediction"]) <= {0, 1, 2}
 
 
@@ -81,7 +81,7 @@ def test_latent_space(config, backend):
     options = {"genlabel_backend": backend, "genlabel_backend_params": params, "genlabel_warmup_epochs": 0}
     logged = train(config, genlabel_space="latent", **options).trainer.callback_metrics
     assert torch.isfinite(logged["train_loss"])
-    assert logged["genlabel_relabelled"] > 0
+    assert logged["genlabel_relabeled"] > 0
 
 
 @pytest.mark.parametrize("config", HEADLESS, ids=lambda config: config.__name__)
@@ -130,12 +130,12 @@ def test_loss_that_refuses_soft_labels():
         tabular_model(frame, genlabel=True).fit(frame, loss=nn.NLLLoss())
 
 
-@pytest.mark.parametrize("options", [{}, {"mix": "cutmix"}, {"genlabel_space": "embedding"}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"genlabel_mix": "column_cutmix"}, {"genlabel_space": "embedding"}], ids=str)
 def test_table_of_categories_alone(options):
     frame = cars()[["cylinders", "year", "origin", "target"]]
     model = tabular_model(frame, genlabel=True, **options)
     model.fit(frame)
-    assert model.trainer.callback_metrics["genlabel_accuracy"] > 0.6
+    assert model.trainer.callback_metrics["genlabel_clean_accuracy"] > 0.6
 
 
 @pytest.mark.parametrize("backend", ["gm", "running"])
@@ -145,7 +145,7 @@ def test_several_targets_in_latent_space(backend):
     model = tabular_model(frame, targets=("target", "old"), genlabel=True, **options)
     model.fit(frame)
     assert torch.isfinite(model.trainer.callback_metrics["train_loss"])
-    assert model.trainer.callback_metrics["genlabel_relabelled"] > 0
+    assert model.trainer.callback_metrics["genlabel_relabeled"] > 0
 
 
 @pytest.mark.parametrize("options", [{"genlabel_keep_clean": True}, RUNNING], ids=["keep_clean", "running"])
@@ -160,7 +160,7 @@ def test_last_batch_of_one_row(options):
 def test_generative_mixing_is_for_numbers():
     frame = cars()
     with pytest.raises(ValueError, match="mix='generative' is for tables of numbers with one target"):
-        tabular_model(frame, genlabel=True, mix="generative").fit(frame)
+        tabular_model(frame, genlabel=True, genlabel_mix="generative").fit(frame)
 
 
 @pytest.mark.parametrize("backend", ["kde", "nn"])
@@ -168,4 +168,4 @@ def test_other_backends_score_the_numbers_of_a_mixed_table(backend):
     frame = cars()
     model = tabular_model(frame, genlabel=True, genlabel_backend=backend)
     model.fit(frame)
-    assert model.trainer.callback_metrics["genlabel_accuracy"] > 0.6
+    assert model.trainer.callback_metrics["genlabel_clean_accuracy"] > 0.6

@@ -1,0 +1,114 @@
+"""The options of GenLabel in Lightning: what a config holds, a callback takes and a session reads."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from genlabel_plugins import Mixed, list_backends
+from genlabel_plugins._checks import check_number
+from genlabel_plugins.mixing import Pairing
+from genlabel_plugins.mixing.pairing import PairingName
+
+Mix = Literal["mixup", "cutmix", "column_cutmix", "generative"]
+Space = Literal["input", "embedding", "latent"]
+PREFIX = "genlabel_"  # of an option in a config of the host
+RUNNING = "running"  # the statistics of Algorithm 3, which are no backend: they are never fitted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options as `GenLabelCallback` documents them, checked.
+
+    Raises:
+        ValueError: On an option out of range, naming the value and the choices.
+    """
+
+    backend: Any = "gm"
+    gamma: float = 0.5
+    backend_params: Mapping[str, Any] | None = None
+    priors: Any = "uniform"
+    top_k: int | None = None
+    temperature: float = 1.0
+    alpha: float = 1.0
+    mix: Mix | Callable[..., Mixed] = "mixup"
+    pairing: Pairing = "permutation"
+    per_sample: bool | None = None
+    space: Space = "input"
+    warmup_epochs: int | None = None
+    keep_clean: bool = False
+    fresh_head: bool = False
+
+    def __post_init__(self) -> None:
+        """Check each option, then those that exclude each other."""
+        choices = [*list_backends(), RUNNING]
+        if isinstance(self.backend, str) and self.backend not in choices:
+            raise ValueError(f"backend must be one of {choices} or an object, got {self.backend!r}")
+        check_number("gamma", self.gamma, 0, 1)
+        check_number("top_k", self.top_k, 1, none=True)
+        check_number("warmup_epochs", self.warmup_epochs, 0, none=True)
+        for name in ("alpha", "temperature"):
+            number = getattr(self, name)
+            check_number(name, number, -math.inf)
+            if not 0 < number < math.inf:
+                raise ValueError(f"{name} must be positive, got {number}")
+        for name, known in (("mix", Mix), ("pairing", PairingName)):
+            chosen = getattr(self, name)
+            if not callable(chosen) and chosen not in get_args(known):
+                raise ValueError(f"{name} must be one of {get_args(known)} or a callable, got {chosen!r}")
+        if self.space not in get_args(Space):
+            raise ValueError(f"space must be one of {get_args(Space)}, got {self.space!r}")
+        if self.joint and not self.latent:
+            raise ValueError(f"backend 'running' follows features and goes with space='latent', got {self.space!r}")
+        if self.mix == "generative" and self.space != "input":
+            raise ValueError(f"mix='generative' needs densities of the inputs and space='input', got {self.space!r}")
+        if self.mix in ("cutmix", "column_cutmix") and self.space == "embedding":
+            raise ValueError(f"mix={self.mix!r} swaps values before any embedding: use space 'input' or 'latent'")
+        if self.fresh_head and not self.freezes:
+            raise ValueError("fresh_head goes with space='latent' and a backend that is fitted (Algorithm 2)")
+
+    @classmethod
+    def of(cls, hparams: Any) -> Options:
+        """Options from the prefixed fields of a config; absent fields keep their defaults."""
+        names = (each.name for each in fields(cls))
+        return cls(**{name: hparams[PREFIX + name] for name in names if PREFIX + name in hparams})
+
+    @property
+    def latent(self) -> bool:
+        """Whether densities are those of the features."""
+        return self.space == "latent"
+
+    @property
+    def joint(self) -> bool:
+        """Whether densities follow the features during training (Algorithm 3)."""
+        return isinstance(self.backend, str) and self.backend == RUNNING
+
+    @property
+    def freezes(self) -> bool:
+        """Whether features are frozen when mixing begins (Algorithm 2)."""
+        return self.latent and not self.joint
+
+    @property
+    def fits(self) -> bool:
+        """Whether densities are fitted, which takes a pass over the training rows."""
+        return not self.joint and (self.gamma > 0 or self.mix == "generative")
+
+    @property
+    def doubles(self) -> bool:
+        """Whether the clean batch passes the network beside the mixed one; Algorithm 3 learns from it."""
+        return self.keep_clean or self.joint
+
+    def warmup(self, max_epochs: int | None) -> int:
+        """Ordinary epochs before mixing begins.
+
+        Raises:
+            ValueError: If there is no epoch left to mix in.
+        """
+        limit = max_epochs if max_epochs is not None and max_epochs > 0 else None
+        if self.warmup_epochs is None:
+            return min(math.ceil((limit or 100) / 5), (limit or 100) - 1) if self.freezes else 0
+        if limit is not None and self.warmup_epochs >= limit:
+            raise ValueError(f"warmup_epochs must be below max_epochs={limit}, got {self.warmup_epochs}")
+        return self.warmup_epochs
