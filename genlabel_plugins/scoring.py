@@ -42,7 +42,7 @@ def classifier_accuracy(
         >>> x = torch.arange(20.0)[:, None]
         >>> target = (x[:, 0] > 9.5).long()
         >>> classifier_accuracy(make_backend("gm"), x, target)
-        0.95
+        1.0
 
     Reference:
         Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, Table 9.

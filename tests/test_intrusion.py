@@ -104,6 +104,7 @@ def test_ties_share_whatever_the_order_of_rows(kind, dtype):
     same = TrainingSamples(x.to(dtype)[shuffled], target[shuffled])
     assert torch.equal(same.intrusion(mixed.x, mixed.target_i, mixed.target_j), found)
     torch.testing.assert_close(samples.class_share(mixed.x).sum(1), torch.ones(300, dtype=dtype))
+    assert samples.class_share(mixed.x[:0]).shape == (0, 3)
 
 
 def test_rates_of_binary_rows_share_ties_whatever_the_order_of_rows():
@@ -178,6 +179,7 @@ def test_redraw_gives_up_where_every_mix_intrudes():
 def test_redraw_never_reads_a_number_back_from_the_device():
     x, target = blobs()
     mix = ExcludeIntrusion(Mixup(5), x, target)
+    mix(x[:8], target[:8])  # the first batch is checked
     with FakeTensorMode(allow_non_fake_inputs=True):
         assert mix(torch.rand(8, 3, dtype=torch.float64), torch.zeros(8, dtype=torch.long)).x.shape == (8, 3)
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from genlabel_plugins._state import check_fit_inputs
-from genlabel_plugins.densities.backends.nearest_neighbor import NearestNeighbor
+from genlabel_plugins.densities import make_backend
 from genlabel_plugins.mixing.mixers import Inputs, Mixed, interpolate, map_inputs, one_hot
 from genlabel_plugins.mixing.pairing import draw_beta, flat_rows
 
@@ -45,7 +45,7 @@ class TrainingSamples(nn.Module):
     def __init__(self, x: Inputs, target: Tensor) -> None:
         super().__init__()
         rows, target, count = _distinct(x, target)
-        self.density = NearestNeighbor().fit(rows, target)
+        self.density = make_backend("nn").fit(rows, target)
         for name, buffer in self.density.named_buffers():  # a checkpoint need not hold the training rows
             self.density.register_buffer(name, buffer, persistent=False)
         n_samples = self.density.class_count_[self.density.present_]

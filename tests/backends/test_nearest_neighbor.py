@@ -75,6 +75,34 @@ def test_float32_labels_are_those_of_float64():
     assert (rounded.double() - exact).abs().max() < 1e-5
 
 
+def test_a_wide_column_compiles_and_is_part_of_the_state():
+    x, target = unequal_classes()
+    x = x.float()
+    x[:, 1] += 3000 * (torch.arange(len(x)) % 2)
+    nearest = make_backend("nn", n_neighbors=2).fit(x, target)
+    assert nearest.wide_row_.shape[2] == 1
+    loaded = make_backend("nn", n_neighbors=2)
+    loaded.load_state_dict(nearest.state_dict())
+    compiled = torch.compile(loaded.log_prob, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(x), nearest.log_prob(x))
+
+
+@pytest.mark.parametrize("kind", ["sentinel", "far class", "levels in all columns"])
+def test_untidy_rows_keep_their_neighbors_in_float32(kind):
+    generator = torch.Generator().manual_seed(0)
+    target = torch.arange(500) % 2
+    x = torch.randn(500, 5, generator=generator)
+    if kind == "sentinel":
+        x[7, 1] = 999_999
+    elif kind == "far class":
+        x[target == 1] += 1e5
+    else:
+        x += 1e4 * torch.randint(2, (500, 1), generator=generator)
+    query = x + 0.1 * torch.randn(500, 5, generator=generator)
+    exact = GenLabel("nn").fit(x.double(), target).posterior(query.double())
+    assert (GenLabel("nn").fit(x, target).posterior(query) - exact).abs().max() < 2e-3
+
+
 @pytest.mark.parametrize("n_features", [4, 10])
 @pytest.mark.parametrize("noise", [0.0, 1.0])
 def test_a_column_on_far_apart_levels_hides_no_neighbor(n_features, noise):
@@ -103,6 +131,7 @@ def test_neighbors_are_those_of_scikit_learn_and_places_are_rows_of_the_class():
         torch.testing.assert_close(nearest.values[:, :known].sqrt(), torch.as_tensor(distance))
         assert torch.equal(place[:, c].gather(1, nearest.indices)[:, :known], torch.as_tensor(index))
         assert (nearest.values[:, known:] == torch.inf).all()
+    assert make_backend("nn").fit(x, target).neighbors(query[:0])[0].shape == (0, 4, 1)
 
 
 def test_on_a_training_row_the_distance_has_a_floor():

@@ -78,6 +78,9 @@ class NearestNeighbor(Density):
             class with fewer than k has infinite distances beyond.
         """
         rows = self._rows(x)
+        if not len(rows):
+            nothing = rows.new_empty(0, len(self.used_), self.n_neighbors)
+            return nothing, nothing.long()
         with torch.no_grad(), full_precision(rows):
             parts = [self._nearest(part) for part in rows.split(MAX_BATCH)]
         square, place = (torch.cat(part) for part in zip(*parts, strict=True))
