@@ -61,7 +61,7 @@ class LabeledMix(nn.Module):
         x_mix: Inputs = mixed.x
         if self.keep_clean:
             x_mix = clean_first(x, x_mix)
-            y = torch.cat([one_hot(target, y.shape[1], y), y])
+            y = clean_first(one_hot(target, y.shape[1], y), y)
             mask = torch.cat([torch.zeros_like(mask), mask])
         if self.deferred:
             n_clean = len(target) if self.keep_clean else 0

@@ -165,7 +165,9 @@ class GenLabelMixup(AttachedMixup):
         self._check_once(target)
         clean = x.clone() if self.mixup_enabled and (self.keep_clean or self.relabeling.wants_clean) else None
         x, y_mix = self._mix(x, target)
-        lam = torch.as_tensor(self._lam, device=x.device).flatten().expand(len(x))
+        lam = (
+            self._lam.flatten() if isinstance(self._lam, Tensor) else torch.full((len(x),), self._lam, device=x.device)
+        )
         y_lin = mixup_target(target, self.num_classes, self._lam)
         mixed = (lam > 0) & (lam < 1)
         if self.deferred:

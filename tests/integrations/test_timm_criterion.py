@@ -12,6 +12,7 @@ import torch
 from timm.data.mixup import Mixup
 from timm.loss import BinaryCrossEntropy, JsdCrossEntropy, LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from genlabel_plugins import GenLabel, make_backend
 from genlabel_timm import GenLabelCriterion, GenLabelFastCollateMixup, GenLabelMixup, ModelFeatures
@@ -221,6 +222,26 @@ def test_kept_clean_rows_go_with_their_micro_batch() -> None:
     x_mix, y_mix = call(parts, x, target)
     losses = [criterion(net(a), b) for a, b in zip(x_mix.split(8), y_mix.split(8), strict=True)]
     torch.testing.assert_close(sum(losses) / 2, expected)
+
+
+class NoSync(TorchDispatchMode):
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func not in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("keep_clean", [False, True])
+def test_no_loss_after_the_first_waits_for_the_device(keep_clean: bool) -> None:
+    x, target = batch()
+    net = model()
+    mixup = GenLabelMixup(num_classes=C, mode="batch", warmup_steps=3).attach(net)
+    criterion = GenLabelCriterion(SoftTargetCrossEntropy(), mixup, keep_clean=keep_clean)
+    x_mix, y_mix = call(mixup, x, target)
+    criterion(net(x_mix), y_mix)
+    for _ in range(2):
+        with NoSync():
+            x_mix, y_mix = call(mixup, x, target)
+            criterion(net(x_mix), y_mix).backward()
 
 
 def test_hooks_go_with_the_mixers_that_are_dropped() -> None:
