@@ -12,7 +12,7 @@ from scipy.stats import multivariate_normal
 from sklearn.datasets import load_iris
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from genlabel_plugins import GenLabel, Mixup, Relabeling
+from genlabel_plugins import ExcludeIntrusion, GenLabel, Mixup, Relabeling
 from genlabel_plugins._checks import check_labels
 from genlabel_plugins.mixing.mixers import clean_first, one_hot
 from genlabel_plugins.relabeling import shows_mixture
@@ -249,3 +249,13 @@ def test_rows_that_hold_one_input_are_not_mixed():
     partner = torch.tensor([1, 0, 2, 0, 0])
     mixed = Mixup(3).mixed(X[:5], TARGET[:5], partner, torch.tensor([0.5, 1.0, 0.3, 0.0, 0.2]))
     assert mixed.is_mixed.tolist() == [True, False, False, False, True]
+
+
+def test_rows_that_are_left_of_a_batch_know_their_own_place():
+    generator = torch.Generator().manual_seed(0)
+    left = ExcludeIntrusion(Mixup(3, per_sample=True, generator=generator), X, TARGET, how="drop")(X, TARGET)
+    assert len(left.lam) < len(X)
+    assert torch.equal(left.target_i, TARGET[left.row])
+    itself = torch.tensor([torch.equal(x, X[row]) for x, row in zip(left.x, left.row, strict=True)])
+    assert torch.equal(left.is_mixed, (left.partner != left.row) & (left.lam < 1))
+    assert itself[~left.is_mixed].all()

@@ -26,7 +26,7 @@ def all_pairs(x, target, n_classes):
     eye, share = torch.eye(n_classes, dtype=torch.float64), lam[:, None]
     y_mix = share * eye[target[i]] + (1 - share) * eye[target[j]]
     x_mix = share * x[i] + (1 - share) * x[j]
-    mixed = Mixed(x=x_mix, y_mix=y_mix, target_i=target[i], target_j=target[j], partner=j, lam=lam)
+    mixed = Mixed(x=x_mix, y_mix=y_mix, target_i=target[i], target_j=target[j], partner=j, lam=lam, row=i)
     return mixed, (WEIGHTS / 2 / len(x) ** 2).repeat(len(x) ** 2)
 
 

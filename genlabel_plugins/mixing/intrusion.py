@@ -260,4 +260,5 @@ def _select(mixed: Mixed, mask: Tensor) -> Mixed:
         target_j=mixed.target_j[mask],
         partner=mixed.partner[mask],
         lam=mixed.lam[mask],
+        row=(torch.arange(len(mask), device=mask.device) if mixed.row is None else mixed.row)[mask],
     )

@@ -28,6 +28,7 @@ class Mixed:
         target_j: Classes of their partners, shape `(B,)`.
         partner: Row that each row is mixed with, shape `(B,)`; a row may be its own partner.
         lam: Share of the row itself, shape `(B,)`; what was really mixed, after any correction.
+        row: The rows' own places in the batch that `partner` counts in, shape `(B,)`; by default all, in order.
     """
 
     x: Inputs
@@ -36,12 +37,13 @@ class Mixed:
     target_j: Tensor
     partner: Tensor
     lam: Tensor
+    row: Tensor | None = None
 
     @property
     def is_mixed(self) -> Tensor:
         """Which rows hold a part of two inputs, shape `(B,)`; the label of any other is known for sure."""
-        own = torch.arange(len(self.partner), device=self.partner.device)
-        return (self.lam > 0) & (self.lam < 1) & (self.partner != own)
+        row = torch.arange(len(self.partner), device=self.partner.device) if self.row is None else self.row
+        return (self.lam > 0) & (self.lam < 1) & (self.partner != row)
 
 
 class Mixer(ABC):
