@@ -73,6 +73,7 @@ class GANInversion(Density):
 
     normalized = False  # known up to a constant
     exact = False
+    declines = frozenset({"far_class"})  # one network draws all classes, in units of all rows
     compilable = False  # inversion differentiates the generator
 
     unit_: Tensor  # (D,), unit of each feature for the networks, zero if it is constant
