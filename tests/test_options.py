@@ -1,4 +1,4 @@
-"""Every numeric option of every public class: text, a negative number and NaN cost one sentence that names it."""
+"""Options of every public class: refused by name when no numbers in range, and listed in the docs as they are."""
 
 import inspect
 import math
@@ -6,6 +6,7 @@ import math
 import pytest
 
 import genlabel_plugins
+from docs.make_options import PAGE, page, unexplained
 from genlabel_plugins import list_backends
 from genlabel_plugins.densities.registry import make_backend
 
@@ -52,3 +53,11 @@ CASES = [
 def test_an_option_that_is_no_number_in_range_is_named(make, option, value):
     with pytest.raises(ValueError, match=rf"^{option} must .*{value!r}"):
         make(**{option: value})
+
+
+def test_the_page_of_options_is_that_of_the_signatures():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `python docs/make_options.py`"
+
+
+def test_every_difference_between_doors_is_explained():
+    assert not unexplained(), "say why in WHY of docs/make_options.py"
