@@ -24,11 +24,10 @@ NEEDS = {
     "Relabeling": {"n_classes": 3},
     "RunningGaussian": {"n_classes": 3},
 }
-PENDING = {"flow", "vae"}  # checked where their shared frame is made
 
 
 def _makers():
-    for name in sorted(set(list_backends()) - PENDING):
+    for name in list_backends():
         yield name, lambda name=name, **options: make_backend(name, **options), make_backend(name)
     for name, needs in NEEDS.items():
         kind = getattr(genlabel_plugins, name)
