@@ -9,6 +9,8 @@ import genlabel_plugins
 from docs.make_options import PAGE, page, unexplained
 from genlabel_plugins import list_backends
 from genlabel_plugins.densities.registry import make_backend
+from genlabel_pytorch_tabular import GenLabelCallback
+from genlabel_timm import GenLabelMixup
 
 # What a class must be given beside the option; other public classes have no numeric option.
 NEEDS = {
@@ -32,6 +34,8 @@ def _makers():
     for name, needs in NEEDS.items():
         kind = getattr(genlabel_plugins, name)
         yield name, lambda kind=kind, needs=needs, **options: kind(**{**needs, **options}), kind
+    yield "GenLabelCallback", GenLabelCallback, GenLabelCallback
+    yield "GenLabelMixup", lambda **options: GenLabelMixup(num_classes=3, **options), GenLabelMixup
 
 
 def _numeric(parameter):
