@@ -17,7 +17,7 @@ test: $(VENV)/installed  ## lint, types, tests with coverage
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PYTHONPATH=integrations $(BIN)/lint-imports
+	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest  # two workers with one thread each: more would wait for one another
 
 clean:

@@ -15,6 +15,8 @@ def check_number(
 ) -> None:
     """Check an option that is a number in [low, high], whole or None if that is asked for or allowed.
 
+    With `low` minus infinity any number will do, NaN too.
+
     Raises:
         ValueError: If it is not, naming the option, the value and the range.
 
@@ -29,7 +31,7 @@ def check_number(
     if not isinstance(value, Integral if whole else Real):
         kind = "a whole number" if whole else "a number"
         raise ValueError(f"{name} must {choices or 'be '}{kind}, got the {type(value).__name__} {value!r}")
-    if not low <= float(value) <= high:
+    if low > -math.inf and not low <= float(value) <= high:
         least = "not be negative" if low == 0 and not none else f"{choices or 'be '}at least {low}"
         wanted = least if high == math.inf else f"{choices}lie in [{low}, {high}]"
         raise ValueError(f"{name} must {wanted}, got {value}")
@@ -41,8 +43,10 @@ def check_positive(name: str, value: Any, *, other: str = "") -> None:
     Raises:
         ValueError: If it is not, naming the option and the value.
     """
+    if not other:
+        check_number(name, value, -math.inf)
     if not isinstance(value, Real) or not 0 < float(value) < math.inf:
-        wanted = f"a positive number or {other}" if other else "positive" if isinstance(value, Real) else "a number"
+        wanted = f"a positive number or {other}" if other else "positive"
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 

@@ -128,6 +128,7 @@ class _Allowance(TorchDispatchMode):
     def __init__(self, tensors: dict[str, Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._numbers = 2**20 + 16 * sum(tensor.numel() for tensor in tensors.values())  # in one tensor
+        self._n_tensors = len(tensors)
         self._tensors_left = 10_000 + 100 * len(tensors)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -137,7 +138,7 @@ class _Allowance(TorchDispatchMode):
                 if math.prod(value) > self._numbers:
                     raise ValueError(f"its arguments ask for a tensor of shape {tuple(value)}, which its tensors belie")
         if self._tensors_left < 0:
-            raise ValueError("its arguments ask for a network of many more tensors than it holds")
+            raise ValueError(f"its arguments ask for a network of far more than the {self._n_tensors} tensors it holds")
         return func(*args, **(kwargs or {}))
 
 

@@ -1,4 +1,4 @@
-"""Every numeric option of every public class: text, a negative number and NaN cost one sentence that names it."""
+"""Options of every public class: refused by name when no numbers in range, and listed in the docs as they are."""
 
 import inspect
 import math
@@ -6,8 +6,11 @@ import math
 import pytest
 
 import genlabel_plugins
+from docs.make_options import PAGE, page, unexplained
 from genlabel_plugins import list_backends
 from genlabel_plugins.densities.registry import make_backend
+from genlabel_pytorch_tabular import GenLabelCallback
+from genlabel_timm import GenLabelMixup
 
 # What a class must be given beside the option; other public classes have no numeric option.
 NEEDS = {
@@ -23,15 +26,16 @@ NEEDS = {
     "Relabeling": {"n_classes": 3},
     "RunningGaussian": {"n_classes": 3},
 }
-PENDING = {"flow", "vae"}  # checked where their shared frame is made
 
 
 def _makers():
-    for name in sorted(set(list_backends()) - PENDING):
+    for name in list_backends():
         yield name, lambda name=name, **options: make_backend(name, **options), make_backend(name)
     for name, needs in NEEDS.items():
         kind = getattr(genlabel_plugins, name)
         yield name, lambda kind=kind, needs=needs, **options: kind(**{**needs, **options}), kind
+    yield "GenLabelCallback", GenLabelCallback, GenLabelCallback
+    yield "GenLabelMixup", lambda **options: GenLabelMixup(num_classes=3, **options), GenLabelMixup
 
 
 def _numeric(parameter):
@@ -52,3 +56,11 @@ CASES = [
 def test_an_option_that_is_no_number_in_range_is_named(make, option, value):
     with pytest.raises(ValueError, match=rf"^{option} must .*{value!r}"):
         make(**{option: value})
+
+
+def test_the_page_of_options_is_that_of_the_signatures():
+    assert PAGE.read_text(encoding="utf-8") == page(), "run `python docs/make_options.py`"
+
+
+def test_every_difference_between_doors_is_explained():
+    assert not unexplained(), "say why in WHY of docs/make_options.py"

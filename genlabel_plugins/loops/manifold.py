@@ -58,7 +58,7 @@ class ManifoldMix:
         if not layers:
             raise ValueError("layers must name at least one module, got none")
         if relabeler is not None and head is None:
-            raise ValueError("head must name the module whose input the relabeler knows, got None")
+            raise ValueError(f"head must name the module whose input the relabeler knows, of {list(known)}, got None")
         self.model = model
         self.layers = list(layers)
         self.mix = mix

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from genlabel_plugins import Mixed, list_backends
-from genlabel_plugins._checks import check_number
+from genlabel_plugins._checks import check_number, check_positive
 from genlabel_plugins.mixing import Pairing
 from genlabel_plugins.mixing.pairing import PairingName
 
@@ -50,10 +50,7 @@ class Options:
         check_number("top_k", self.top_k, 1, none=True)
         check_number("warmup_epochs", self.warmup_epochs, 0, none=True)
         for name in ("alpha", "temperature"):
-            number = getattr(self, name)
-            check_number(name, number, -math.inf)
-            if not 0 < number < math.inf:
-                raise ValueError(f"{name} must be positive, got {number}")
+            check_positive(name, getattr(self, name))
         for name, known in (("mix", Mix), ("pairing", PairingName)):
             chosen = getattr(self, name)
             if not callable(chosen) and chosen not in get_args(known):
@@ -67,7 +64,10 @@ class Options:
         if self.mix in ("cutmix", "column_cutmix") and self.space == "embedding":
             raise ValueError(f"mix={self.mix!r} swaps values before any embedding: use space 'input' or 'latent'")
         if self.fresh_head and not self.freezes:
-            raise ValueError("fresh_head goes with space='latent' and a backend that is fitted (Algorithm 2)")
+            raise ValueError(
+                "fresh_head goes with space='latent' and a backend that is fitted (Algorithm 2), got "
+                f"space={self.space!r} and backend={self.backend!r}"
+            )
 
     @classmethod
     def of(cls, hparams: Any) -> Options:

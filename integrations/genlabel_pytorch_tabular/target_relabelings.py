@@ -76,7 +76,10 @@ class TargetRelabelings:
         if not self.options.fits or not is_stream(self.trainer.train_dataloader):
             return False
         if self.trainer.world_size > 1:
-            raise ValueError("densities cannot be fitted to a stream in several processes, which see different rows")
+            raise ValueError(
+                f"densities cannot be fitted to a stream in {self.trainer.world_size} processes, which see different "
+                "rows: use backend 'running', or a data set that can be read twice"
+            )
         self._streamed.append(copy.deepcopy(batch))
         return self._streamed_enough(False)
 

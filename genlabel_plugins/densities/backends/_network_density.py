@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from genlabel_plugins._checks import check_number, check_positive
 from genlabel_plugins.densities._temperature import needed_temperature
 from genlabel_plugins.densities.backends._class_units import (
     MIN_ROWS,
@@ -52,8 +54,11 @@ class NetworkDensity(Density):
         verbose: bool,
     ) -> None:
         super().__init__()
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+        check_number("max_epochs", max_epochs, 0, whole=True)
+        check_number("patience", patience, 0, whole=True)
+        check_positive("learning_rate", learning_rate)
+        check_number("batch_size", batch_size, 1, whole=True)
+        check_number("validation_fraction", validation_fraction, -math.inf)
         if not 0 < validation_fraction < 1:
             raise ValueError(f"validation_fraction must lie between 0 and 1, got {validation_fraction}")
         self.max_epochs = max_epochs

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from genlabel_plugins._checks import check_number
 from genlabel_plugins.densities._training import TrainingReport, hold_out, private_rng, train
 from genlabel_plugins.densities.backends._class_units import ClassUnits, standard_normal_log_prob
 from genlabel_plugins.densities.backends._network_density import NetworkDensity
@@ -93,8 +94,7 @@ class NormalizingFlow(NetworkDensity):
         if engine not in get_args(Engine):
             raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
         for name, number in (("n_layers", n_layers), ("hidden_features", hidden_features)):
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+            check_number(name, number, 1, whole=True)
         self.flow = flow
         self.engine = engine
         self.conditional = conditional

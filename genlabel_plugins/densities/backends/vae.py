@@ -7,6 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from genlabel_plugins._checks import check_number
 from genlabel_plugins._state import as_rows
 from genlabel_plugins.densities._training import TrainingReport, hold_out, private_rng, train
 from genlabel_plugins.densities.backends._class_units import MIN_ROWS, ClassUnits, standard_normal_log_prob
@@ -82,8 +83,7 @@ class VAE(NetworkDensity):
         )
         sizes = {"latent_dim": latent_dim, "hidden_features": hidden_features, "n_samples": n_samples}
         for name, number in sizes.items():
-            if number < 1:
-                raise ValueError(f"{name} must be at least 1, got {number}")
+            check_number(name, number, 1, whole=True)
         self.latent_dim = latent_dim
         self.hidden_features = hidden_features
         self.n_samples = n_samples
