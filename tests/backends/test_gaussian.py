@@ -55,6 +55,18 @@ def test_log_density_equals_scipy(kind):
     np.testing.assert_allclose(log_prob, np.stack(expected, 1), rtol=1e-8, atol=1e-8)
 
 
+@pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
+def test_on_a_tidy_table_the_default_is_the_maximum_likelihood_estimate(kind):
+    x, target = blobs(6)
+    query = between(x)
+    classes = [x[target == c].numpy() for c in range(5)]
+    pooled = sum(len(rows) * np.cov(rows.T, bias=True) for rows in classes) / len(x)
+    log_prob = make_backend("gm", covariance_type=kind).fit(x, target).log_prob(query)
+    for c, rows in enumerate(classes):
+        expected = multivariate_normal(rows.mean(0), class_covariance(rows, pooled, kind, 0.0)).logpdf(query.numpy())
+        np.testing.assert_allclose(log_prob[:, c], expected, rtol=1e-6, atol=1e-6)
+
+
 @pytest.mark.parametrize("n_features", [1, 2, 40, 64, 100, 300])
 def test_every_number_of_blocks_gives_the_same_squares(n_features):
     x, target = blobs(n_features, n_classes=2, n_per_class=400)

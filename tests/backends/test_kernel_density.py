@@ -42,6 +42,13 @@ def test_log_density_equals_scipy(bandwidth, n_features):
     torch.testing.assert_close(kde.log_prob(query), scipy_log_prob(x, target, query, bandwidth), rtol=1e-9, atol=1e-9)
 
 
+def test_on_a_tidy_table_the_default_equals_scipy():
+    x, target = unequal_classes((200, 120, 300))
+    query = between(x)
+    expected = scipy_log_prob(x, target, query, "scott")
+    torch.testing.assert_close(make_backend("kde").fit(x, target).log_prob(query), expected, rtol=1e-6, atol=1e-6)
+
+
 def test_posterior_equals_the_published_formula():
     features, labels = load_wine(return_X_y=True)
     x, target = torch.from_numpy((features - features.mean(0)) / features.std(0)), torch.from_numpy(labels)

@@ -99,22 +99,19 @@ def class_estimates(
         return ClassEstimates(count, mean, center, pooled[None], constant)
     own = (scatter / (count - ddof).clamp(min=1).view(-1, *[1] * pooled.ndim)).add_(fill)
     worth = _worth(count, variances(scatter, diagonal), fourth)  # (K, D)
-    if auto:
-        weight = ((ROWS_PER_VARIANCE - worth) / (ROWS_PER_VARIANCE - 2)).clamp_(0, 1)
-        too_few = [_scarcity(n, n_features) for n in count.tolist()]
-        scale = _scale(variances(own, diagonal) / unit, worth)
-        if bool((scale != 1).any()):
-            pooled = pooled * (scale.square() if diagonal else scale[:, :, None] * scale[:, None])
-    else:
-        weight = (worth == 0).double()
-        too_few = [float(named and n < 3) for n in count.tolist()]  # two rows are mirrored, as if without noise
-        if not diagonal:
-            each = [_intensity(rows[target == c], shrinkage) for c in range(n_classes if named else 1)]
-            own = _towards_sphere(own, unit, own.new_tensor(each).expand(n_classes))
+    weight = ((ROWS_PER_VARIANCE - worth) / (ROWS_PER_VARIANCE - 2)).clamp(0, 1) if auto else (worth == 0).double()
     weight.masked_fill_(bare, 0.0)
-    if not diagonal:
+    if not diagonal:  # Ledoit and Wolf see no noise in two rows, which mirror each other
+        too_few = [_scarcity(n, n_features) if auto else float(named and n < 3) for n in count.tolist()]
         weight = weight.amax(1).maximum(weight.new_tensor(too_few))[:, None, None]
-    return ClassEstimates(count, mean, center, own.lerp_(pooled.expand_as(own), weight.expand_as(own)), constant)
+    if not (auto or diagonal):
+        each = [_intensity(rows[target == c], shrinkage) for c in range(n_classes if named else 1)]
+        own = _towards_sphere(own, unit, own.new_tensor(each).expand(n_classes))
+    if auto and bool(weight.any()):
+        scale = _scale(variances(own, diagonal) / unit, worth)
+        pooled = pooled * (scale.square() if diagonal else scale[:, :, None] * scale[:, None])
+    covariance = torch.lerp(own, pooled.expand_as(own), weight.expand_as(own)) if bool(weight.any()) else own
+    return ClassEstimates(count, mean, center, covariance, constant)
 
 
 def variances(covariance: Tensor, diagonal: bool) -> Tensor:
