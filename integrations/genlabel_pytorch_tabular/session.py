@@ -42,6 +42,9 @@ class Session:
 
     def __init__(self, options: Options, trainer: Trainer, module: LightningModule, state: dict[str, Any]) -> None:
         self.options, self.trainer, self.module = options, trainer, module
+        loaders: Any = trainer.train_dataloader
+        if isinstance(loaders, list | tuple | dict):
+            raise ValueError(f"GenLabelCallback mixes the rows of one loader, got {len(loaders)} that are combined")
         self.host = host_of(module)
         self.warmup = options.warmup(trainer.max_epochs)
         self.loss = self.host.loss

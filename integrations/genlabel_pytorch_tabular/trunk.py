@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
@@ -49,20 +50,22 @@ class Trunk:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Without gradient and in evaluation mode, as long as the block runs."""
+        """Without gradient and in evaluation mode, as long as the block runs, also if it calls `train()`."""
         parameters = [each for each in self.frozen.values() if each.requires_grad]
         modes = [each for each in self.modes if each.training]
-        for each in parameters:
-            each.requires_grad_(False)
-        for module in modes:
-            module.training = False
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        self._set_modes(modes, training=False)
+        for each in (self.module, *modes):
+            vars(each)["train"] = partial(self._train, each)
         try:
             yield
         finally:
-            for each in parameters:
-                each.requires_grad_(True)
-            for module in modes:
-                module.training = True
+            for each in (self.module, *modes):
+                del vars(each)["train"]
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+            self._set_modes(modes, training=True)
 
     def mark(self) -> None:
         """Remember parameters and statistics as they are."""
@@ -75,6 +78,15 @@ class Trunk:
         return len(now) != len(self._marks) or any(
             a is not b or n != m for (a, n), (b, m) in zip(now, self._marks, strict=True)
         )
+
+    def _train(self, module: nn.Module, mode: bool = True) -> nn.Module:
+        type(module).train(module, mode)
+        self._set_modes(self.modes, training=False)
+        return module
+
+    def _set_modes(self, modules: list[nn.Module], *, training: bool) -> None:
+        for each in modules:
+            each.training = training
 
     def _now(self) -> list[tuple[Tensor, int]]:
         kept = {id(each) for each in (*self.head.parameters(), *self.head.buffers())}
