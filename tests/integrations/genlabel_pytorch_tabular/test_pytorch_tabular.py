@@ -277,4 +277,4 @@ from importlib.metadata import entry_points
 assert entry.load()() == []
 assert not {"pytorch_tabular", "genlabel_plugins", "omegaconf", "pandas"} & set(sys.modules)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])

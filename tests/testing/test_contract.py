@@ -11,18 +11,6 @@ from genlabel_plugins import PerClass, list_backends, make_backend
 from genlabel_plugins.densities.backends.gaussian import GaussianMixture
 from genlabel_plugins.testing import check_relabeler, relabeler_checks
 
-CHEAP = {
-    "flow": {"max_epochs": 3, "n_layers": 1, "hidden_features": 8},
-    "gan": {
-        "latent_dim": 1,
-        "max_epochs": 20,
-        "learning_rate": 1e-2,
-        "hidden_features": (16,),
-        "n_restarts": 32,
-        "n_steps": 3,
-    },
-    "vae": {"max_epochs": 5, "hidden_features": 8, "n_samples": 8},
-}
 VARIANTS = {
     "gm tied": partial(GaussianMixture, covariance_type="tied"),
     "gm diag": partial(GaussianMixture, covariance_type="diag"),
@@ -34,8 +22,8 @@ VARIANTS = {
 
 @pytest.mark.parametrize("check", relabeler_checks(), ids=lambda check: check.__name__)
 @pytest.mark.parametrize("name", list_backends())
-def test_every_backend_keeps_the_contract(name, check):
-    check(partial(make_backend, name, **CHEAP.get(name, {})))
+def test_every_backend_keeps_the_contract(name, check, cheap):
+    check(partial(make_backend, name, **cheap(name)))
 
 
 @pytest.mark.parametrize("check", relabeler_checks(), ids=lambda check: check.__name__)
