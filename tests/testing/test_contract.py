@@ -46,7 +46,7 @@ class Noisy(GaussianMixture):
         return super()._log_prob(x) + torch.rand(())
 
 
-class Unnormalised(GaussianMixture):
+class Unnormalized(GaussianMixture):
     """Breaks its claim to integrate to one."""
 
     def _log_prob(self, x):
@@ -100,7 +100,7 @@ def test_only_regimes_that_exist_are_declined(name):
     [
         (Forgetful, "check_refit_equals_fit"),
         (Noisy, "check_shape_and_dtype"),
-        (Unnormalised, "check_integrates_to_one"),
+        (Unnormalized, "check_integrates_to_one"),
         (Careless, "check_row_without_a_density_keeps_its_label"),
         (Blurred, "check_far_class"),
     ],
