@@ -200,7 +200,7 @@ def class_posterior(
         log_prob: Class log-densities, shape `(B, C)`.
         log_prior: Class log-frequencies, shape `(C,)`; None for balanced classes.
         top_k: Keep only the most likely classes and give the others zero (Algorithm 3: 2).
-        temperature: Divides the log-posterior before it is normalised.
+        temperature: Divides the log-posterior before it is normalized.
 
     Returns:
         Soft labels, shape `(B, C)`; a row sums to one, or is NaN where no class has a density.
@@ -237,7 +237,7 @@ def _check_gamma(gamma: float | Tensor) -> None:
 
 
 def _as_prior(priors: Any) -> Tensor | None:
-    """Priors given as numbers, normalised to sum to one."""
+    """Priors given as numbers, normalized to sum to one."""
     if isinstance(priors, str):
         if priors not in ("uniform", "empirical"):
             raise ValueError(f"priors must be 'uniform', 'empirical' or one number per class, got {priors!r}")

@@ -36,7 +36,7 @@ def test_logistic_is_the_published_formula(mixed, sigma):
     np.testing.assert_allclose(LogisticLabel(sigma)(mixed), expected, atol=1e-12)
 
 
-def test_nearest_is_one_nearest_neighbour(clusters, mixed):
+def test_nearest_is_one_nearest_neighbor(clusters, mixed):
     x, target = clusters
     expected = KNeighborsClassifier(1).fit(x.numpy(), target.numpy()).predict_proba(mixed.x.numpy())
     assert np.array_equal(NearestLabel(x, target)(mixed).numpy(), expected)

@@ -19,7 +19,6 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from sklearn.exceptions import NotFittedError
 from sklearn.mixture import GaussianMixture as SklearnMixture
-from test_contract import CHEAP
 
 from genlabel_plugins import Density, GenLabel, PerClass, RunningGaussian, list_backends, load, make_backend, save
 from genlabel_plugins.densities.backends.gaussian import GaussianMixture
@@ -27,9 +26,9 @@ from genlabel_plugins.testing._assertions import blobs
 
 
 @pytest.mark.parametrize("name", list_backends())
-def test_every_backend_comes_back_as_it_was(name, tmp_path):
+def test_every_backend_comes_back_as_it_was(name, tmp_path, cheap):
     x, target = blobs()
-    density = make_backend(name, **CHEAP.get(name, {})).fit(x.float(), target, n_classes=4)
+    density = make_backend(name, **cheap(name)).fit(x.float(), target, n_classes=4)
     save(density, tmp_path / "density.safetensors")
     loaded = load(tmp_path / "density.safetensors", Density)
     assert type(loaded) is type(density)
@@ -228,8 +227,8 @@ OVERSIZED = {
 
 
 @pytest.mark.parametrize(("name", "arguments"), OVERSIZED.values(), ids=OVERSIZED)
-def test_arguments_that_describe_another_size_are_refused_before_memory_is_taken(name, arguments, tmp_path):
-    save(make_backend(name, **CHEAP[name]).fit(*blobs()), tmp_path / "file")
+def test_arguments_that_describe_another_size_are_refused_before_memory_is_taken(name, arguments, tmp_path, cheap):
+    save(make_backend(name, **cheap(name)).fit(*blobs()), tmp_path / "file")
     _rewrite(tmp_path / "file", lambda header: header["arguments"].update(arguments), digest=True)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with pytest.raises(ValueError, match="its arguments ask for a") as error:

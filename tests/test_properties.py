@@ -198,7 +198,7 @@ def test_gamma_per_row_blends_each_row_alone(shape, data):
 
 
 @given(WILD, GAMMA)
-def test_relabelled_rows_sum_to_one_whatever_the_log_densities(log_prob, gamma):
+def test_relabeled_rows_sum_to_one_whatever_the_log_densities(log_prob, gamma):
     assert _sums_to_one(GenLabel(Given(), gamma=gamma).relabel(log_prob, _labels(log_prob.shape)))
 
 
@@ -213,7 +213,7 @@ def test_rows_without_evidence_keep_their_label_and_are_counted(log_prob):
 
 
 @given(WILD, GAMMA)
-def test_a_row_is_relabelled_alike_in_any_batch(log_prob, gamma):
+def test_a_row_is_relabeled_alike_in_any_batch(log_prob, gamma):
     y_mix = _labels(log_prob.shape)
     genlabel = GenLabel(Given(), gamma=gamma)
     alone = torch.cat([genlabel.relabel(log_prob[i : i + 1], y_mix[i : i + 1]) for i in range(len(y_mix))])
@@ -227,7 +227,7 @@ def test_gamma_zero_returns_the_label_bit_for_bit(log_prob):
 
 
 @given(_tensors(st.floats(-50, 50)), SEED)
-def test_the_best_temperature_is_no_worse_than_its_neighbours(score, seed):
+def test_the_best_temperature_is_no_worse_than_its_neighbors(score, seed):
     target = torch.randint(0, score.shape[1], (len(score),), generator=torch.Generator().manual_seed(seed))
     best = best_temperature(iter([(score, target)]))
     losses = [
@@ -257,9 +257,9 @@ def test_moments_equal_numpy(rows):
         block = x[target == c].numpy()
         assert found.class_count[c] == len(block)
         if len(block):
-            centred = block - block.mean(0)
+            centered = block - block.mean(0)
             np.testing.assert_allclose(found.mean[c], block.mean(0), atol=1e-12)
-            np.testing.assert_allclose(found.scatter[c], centred.T @ centred, atol=1e-11)
+            np.testing.assert_allclose(found.scatter[c], centered.T @ centered, atol=1e-11)
 
 
 @given(ROWS)
@@ -379,7 +379,7 @@ def test_a_kernel_density_is_never_above_its_own_peak(seed):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @given(seed=SEED)
-def test_a_nearest_neighbour_density_falls_with_the_distance(seed):
+def test_a_nearest_neighbor_density_falls_with_the_distance(seed):
     density, x = _fitted("nn", seed)
     direction = torch.tensor([[1.0, 1.0]], dtype=torch.float64)
     ray = x.max() + direction * torch.arange(1, 9, dtype=torch.float64)[:, None]

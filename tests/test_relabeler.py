@@ -194,7 +194,7 @@ def test_blend_is_exact_at_both_ends():
     assert torch.equal(blend(y_mix, y_gen, torch.tensor(1.0)), y_gen)
 
 
-def test_relabelers_are_recognised():
+def test_relabelers_are_recognized():
     assert isinstance(GenLabel("gm"), Relabeler)
     assert not isinstance(RunningGaussian(2), Relabeler)
 

@@ -1,6 +1,6 @@
 """The paper's Examples 1 to 3 and the ordering of its theorem, against numbers worked out apart from the library.
 
-Training that has a minimiser is carried to it by quasi-Newton steps on the expected loss, a Gauss-Legendre sum over
+Training that has a minimizer is carried to it by quasi-Newton steps on the expected loss, a Gauss-Legendre sum over
 lam.
 """
 
@@ -105,8 +105,8 @@ def test_example_2_logistic_labels_reach_the_margin_that_linear_ones_miss(label,
 
 
 def test_example_2_vanilla_training_nears_the_margin_only_as_its_loss_leaves_double_precision():
-    # The loss has no minimiser. By symmetry the weights are W = ((-p, -p), ((p-q)/2, (p+q)/2), ((p+q)/2, (p-q)/2)), and
-    # the best of norm R minimises log(1 + 2 e^-u) + 2 log(1 + e^-v + e^-2v), u = 3pd, v = qd. Far out u - v -> log 3,
+    # The loss has no minimizer. By symmetry the weights are W = ((-p, -p), ((p-q)/2, (p+q)/2), ((p+q)/2, (p-q)/2)), and
+    # the best of norm R minimizes log(1 + 2 e^-u) + 2 log(1 + e^-v + e^-2v), u = 3pd, v = qd. Far out u - v -> log 3,
     # so the margin d v sqrt(2 / (u^2 + v^2)) is d (1 - log(3) / (2 v)) to first order.
     def best(norm):
         def split(angle):
@@ -205,7 +205,7 @@ def test_example_3_genlabel_tends_to_the_margin_and_mixup_does_not():
 
 
 # The theorem: mixup loss >= GenLabel loss >= adversarial loss, for N(-m, s^2 I) and N(m, s^2 I), |m| = 1, logistic
-# regression without bias, pairs of one class labelled by it.
+# regression without bias, pairs of one class labeled by it.
 #
 # Mixup >= GenLabel. Cross-entropy is linear in the label, so the difference of the losses is E[(y_gen - lam) theta.x]/2
 # over pairs of different classes: across m it is zero by symmetry, along m it is kappa(s) theta.m with kappa > 0. The

@@ -28,9 +28,9 @@ class ClassMoments(NamedTuple):
 
 
 def class_moments(x: Tensor, target: Tensor, n_classes: int, *, diagonal: bool = False) -> ClassMoments:
-    """Count, mean, scatter and fourth powers of each class, by a merge of centred blocks of its rows.
+    """Count, mean, scatter and fourth powers of each class, by a merge of centered blocks of its rows.
 
-    A block is centred on its own mean, so that rows far from zero lose nothing. Products run in the dtype of `x`;
+    A block is centered on its own mean, so that rows far from zero lose nothing. Products run in the dtype of `x`;
     inverting a scatter magnifies their rounding, so densities give float64.
 
     Args:

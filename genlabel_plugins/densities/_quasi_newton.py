@@ -1,4 +1,4 @@
-"""Minimise many small functions at once by quasi-Newton steps."""
+"""Minimize many small functions at once by quasi-Newton steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MIN_CURVATURE = 1e-8
 
 
 def minimize(function: Callable[[Tensor], Tensor], w: Tensor, n_steps: int) -> tuple[Tensor, Tensor]:
-    r"""Minimise :math:`f_i(w_i)` for all rows i by batched BFGS, each step one forward and one backward pass.
+    r"""Minimize :math:`f_i(w_i)` for all rows i by batched BFGS, each step one forward and one backward pass.
 
     A step that does not lower :math:`f_i` enough is taken back; the next one ends at the minimum of the parabola
     through what was met. No row waits for another, and the graph of each evaluation is freed at once.

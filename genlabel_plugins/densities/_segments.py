@@ -97,7 +97,7 @@ def mixture_log_ratio(log_weight: Tensor, square: Tensor) -> QuadraticLogRatio |
     """Log-ratio of two Gaussian mixtures; of one component, a quadratic.
 
     Args:
-        log_weight: Log weight and normaliser of each component, shape `(2, B, M)`.
+        log_weight: Log weight and normalizer of each component, shape `(2, B, M)`.
         square: Squared distance of the component from t = 0 and from t = 1, and squared length of the segment, in
             the units of the component, shape `(3, 2, B, M)`.
     """
@@ -116,7 +116,7 @@ def lowest(x: Tensor) -> float:
 
 
 def segment_ends(density: Density, x: Tensor, pair: Tensor) -> tuple[Tensor, Tensor]:
-    """Centred rows, `(N, *) -> (N, D)`, and the columns of classes in `_log_prob`, `(2, B) -> (2, B)`.
+    """Centered rows, `(N, *) -> (N, D)`, and the columns of classes in `_log_prob`, `(2, B) -> (2, B)`.
 
     The rows are float64: a root between two narrow classes is a small difference of large squares.
     """
@@ -230,7 +230,7 @@ def _searched_position(
     for step in range(n_steps):
         span = b - a
         low, high = torch.where(bracketed, a, low), torch.where(bracketed, b, high)
-        centre, reach = (low + high) / 2, (high - low).abs() / 2
+        center, reach = (low + high) / 2, (high - low).abs() / 2
         # The parabola is f_a + slope s + curve s^2 at a + s; of its roots, without cancellation, or the vertex.
         chord = (f_b - f_a) / span
         curve = ((f_c - f_a) / (c - a) - chord) / (c - b)
@@ -238,12 +238,12 @@ def _searched_position(
         square = slope.square() - 4 * curve * f_a
         q = -0.5 * (slope + torch.copysign(square.clamp(min=0).sqrt(), slope))
         root = a + f_a / q
-        root = torch.where((square >= 0) & ((root - centre).abs() <= reach), root, a + q / curve)
-        sound = (root - centre).abs() <= reach
+        root = torch.where((square >= 0) & ((root - center).abs() <= reach), root, a + q / curve)
+        sound = (root - center).abs() <= reach
         if step % 4 == 3:  # halve a bracket that three steps have not halved: no log-ratio takes for ever
             sound &= ~bracketed | (span.abs() <= width.abs() / 2)
             width = span
-        at = torch.where(sound, root, torch.where(bracketed, centre, b))
+        at = torch.where(sound, root, torch.where(bracketed, center, b))
         f = log_ratio(at[:, None]).squeeze(1) - goal
         f_score = _closeness(f.abs(), at, lam)
         t, gap, score = (torch.where(f_score < score, *ends) for ends in ((at, t), (f.abs(), gap), (f_score, score)))

@@ -14,7 +14,7 @@ class Density(LearntState):
     r"""Class-conditional log-densities :math:`\log p_c(x)`.
 
     A subclass names its learnt buffers with `_declare`, fills them in `_fit` and reads them in `_log_prob`.
-    What all backends share lives here: rows are checked and flattened, centred on the mean of the training
+    What all backends share lives here: rows are checked and flattened, centered on the mean of the training
     rows (products of raw values far from zero lose hundreds of times the precision), classes without a row
     are set aside, and no autocast or autograd reaches a log-density.
 
@@ -97,7 +97,7 @@ class Density(LearntState):
             return absent.index_copy(1, present, log_prob)
 
     def _rows(self, x: Tensor) -> Tensor:
-        """Centred rows in the precision of the densities, `(B, *) -> (B, D)`."""
+        """Centered rows in the precision of the densities, `(B, *) -> (B, D)`."""
         self.check_fitted()
         offset, x = self.offset_, as_rows(x)  # a buffer costs a microsecond each time it is looked up
         if x.shape[1] != len(offset):
@@ -105,15 +105,15 @@ class Density(LearntState):
         return (x.detach() - offset).to(offset.dtype)
 
     def _origin(self, x: Tensor) -> Tensor:
-        """Point on which rows are centred, `(N, D) -> (D,)`."""
+        """Point on which rows are centered, `(N, D) -> (D,)`."""
         return x.mean(0, dtype=accumulator(x)).to(x.dtype)
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
-        """Learn from centred rows `(N, D)` and compact targets `(N,)`, where every class has a row."""
+        """Learn from centered rows `(N, D)` and compact targets `(N,)`, where every class has a row."""
         raise NotImplementedError(f"{type(self).__name__} must define _fit")
 
     def _log_prob(self, x: Tensor) -> Tensor:
-        """Log-densities of the classes with rows at centred rows, `(B, D) -> (B, K)`."""
+        """Log-densities of the classes with rows at centered rows, `(B, D) -> (B, K)`."""
         raise NotImplementedError(f"{type(self).__name__} must define _log_prob")
 
     @property

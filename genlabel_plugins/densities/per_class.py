@@ -18,7 +18,7 @@ class PerClass(Density):
     What may describe one class: a `torch.distributions.Distribution` over whole rows, any object with
     `log_prob(x) -> (B,)` (an `nn.Module` becomes a submodule), and any scikit-learn estimator with
     `score_samples`. Subclass and define `fit_class`, or pass the same as an argument. Rows arrive as they are,
-    not centred, since a foreign density may have a bounded support; outside of it the log-density is minus infinity.
+    not centered, since a foreign density may have a bounded support; outside of it the log-density is minus infinity.
 
     The learnt state is the training rows and a seed: on another device or dtype, or from a state dict, the class
     densities are fitted again from them, so that `fit_class` must have one answer for the same rows and global torch

@@ -23,7 +23,7 @@ class RunningGaussian(LearntState):
     each class in a batch the divisor n would shrink every variance. A class with one row moves its mean alone;
     until it has a variance of its own it borrows the mean variance of the others. A class never seen has
     density zero. Rows with NaN or infinity, as an overflow in half precision leaves them, are passed over. Under an
-    initialised `torch.distributed`, batch moments are those of all ranks together.
+    initialized `torch.distributed`, batch moments are those of all ranks together.
 
     Args:
         n_classes: Number of classes C.
@@ -107,11 +107,11 @@ class RunningGaussian(LearntState):
             typical = self.variance_.nanmean()
             variance = torch.where(torch.isfinite(self.variance_), self.variance_, typical)
             variance = variance.maximum(1e-6 * typical)  # (C,); features that collapsed have no spread at all
-            centre = (self.mean_ * seen[:, None]).sum(0) / seen.sum()
+            center = (self.mean_ * seen[:, None]).sum(0) / seen.sum()
             x = as_rows(x)
             self._check_width(x)
-            x = x.to(self.mean_.dtype) - centre
-            mean = self.mean_ - centre
+            x = x.to(self.mean_.dtype) - center
+            mean = self.mean_ - center
             square = torch.addmm(mean.square().sum(1), x, mean.T, alpha=-2) + x.square().sum(1, keepdim=True)
             log_norm = -0.5 * x.shape[1] * (2 * math.pi * variance).log()
             return torch.where(seen, log_norm - 0.5 * square.clamp(min=0) / variance, -torch.inf)

@@ -84,7 +84,7 @@ class HeadFeatures:
 
 @contextmanager
 def untracked_statistics(model: nn.Module) -> Iterator[None]:
-    """Let BatchNorm normalise as in training and leave its running statistics and counters alone."""
+    """Let BatchNorm normalize as in training and leave its running statistics and counters alone."""
     tracking = [
         module for module in model.modules() if module.training and getattr(module, "track_running_stats", False)
     ]

@@ -39,7 +39,7 @@ class RatioSearch:
               y = \lambda\, e_{c_i} + (1 - \lambda)\, e_{c_j}
 
     Of several such points the one nearest to linear mixing, t = lam, is taken. Where no point between the
-    samples has that ratio, the one that comes closest is taken and labelled with the ratio that holds there.
+    samples has that ratio, the one that comes closest is taken and labeled with the ratio that holds there.
     The ratio of the finished point is measured, so a label is never better than its point. Where both
     densities vanish all along, the result is the sample nearer to t = lam, with its own label. Two samples
     of one class are mixed linearly.

@@ -15,7 +15,7 @@ from genlabel_plugins.mixing.mixers import Inputs, Mixed, interpolate, map_input
 from genlabel_plugins.mixing.pairing import draw_beta, flat_rows
 
 BLOCK_ROWS = 256  # mixed rows that are made at a time
-ROUNDING = 2  # units in the last place of a centred row within which two distances are the same
+ROUNDING = 2  # units in the last place of a centered row within which two distances are the same
 
 
 class TrainingSamples(nn.Module):
@@ -223,8 +223,8 @@ def intrusion_rates(
 def _distinct(x: Inputs, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Distinct samples `(U, D)` with classes `(U,)`, sorted by class and value, and how often each occurs, `(U,)`."""
     rows, target, _ = check_fit_inputs(flat_rows(x), target, None)
-    labelled, count = torch.cat([target[:, None].to(rows), rows], 1).unique(dim=0, return_counts=True)
-    return labelled[:, 1:], labelled[:, 0].long(), count
+    labeled, count = torch.cat([target[:, None].to(rows), rows], 1).unique(dim=0, return_counts=True)
+    return labeled[:, 1:], labeled[:, 0].long(), count
 
 
 def _unmixed(x: Inputs, target: Tensor, mixed: Mixed) -> Mixed:

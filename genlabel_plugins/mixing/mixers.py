@@ -174,11 +174,11 @@ class CutMix(Mixer):
             raise ValueError(f"x must hold images (B, *, H, W) of one size for CutMix, got sizes {sorted(sizes)}")
         n_boxes = len(lam) if self.per_sample or callable(self.alpha) else 1
         side = (1 - lam[:n_boxes, None]).sqrt()  # (B or 1, 1), in units of the image
-        centre = draw_uniform((n_boxes, 2), lam, self.generator)
+        center = draw_uniform((n_boxes, 2), lam, self.generator)
         inside = []
         for axis, n_pixels in enumerate(sizes.pop()):
             half = (n_pixels * side / 2).floor()
-            middle = (n_pixels * centre[:, axis, None]).floor()
+            middle = (n_pixels * center[:, axis, None]).floor()
             pixel = torch.arange(n_pixels, device=lam.device)
             inside.append((pixel >= middle - half) & (pixel < middle + half))  # (B or 1, H or W)
         box = inside[0][:, :, None] & inside[1][:, None, :]  # (B or 1, H, W)

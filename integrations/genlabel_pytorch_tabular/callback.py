@@ -1,4 +1,4 @@
-"""GenLabelCallback: mixing and relabelling in the training loop of Lightning."""
+"""GenLabelCallback: mixing and relabeling in the training loop of Lightning."""
 
 from __future__ import annotations
 

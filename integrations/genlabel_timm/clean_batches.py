@@ -73,7 +73,7 @@ class CleanBatches:
             generator=torch.Generator().manual_seed(seed),
             **options,
         )
-        if prefetching:  # the same normalisation and random erasing, on the device
+        if prefetching:  # the same normalization and random erasing, on the device
             prefetcher = copy.copy(self.loader)
             prefetcher.loader, clean = clean, prefetcher
         return clean

@@ -21,7 +21,7 @@ class GenerativeMixup(Mixup):
 
     Args:
         search: Finds the mixed image of two, such as `RatioSearch(gan, encode=gan.invert, decode=gan.generate)`. Its
-            densities know the images as the loader hands them over, normalised.
+            densities know the images as the loader hands them over, normalized.
         *args: Positional arguments of `timm.data.Mixup`.
         **kwargs: Keyword arguments of `timm.data.Mixup`; CutMix has no generative form.
 

@@ -59,7 +59,7 @@ def class_estimates(
     which labels are certain and wrong.
 
     Args:
-        x: Centred rows, shape `(N, D)`.
+        x: Centered rows, shape `(N, D)`.
         target: Class indices, shape `(N,)`, every class with a row.
         offset: What was subtracted, shape `(D,)`; a spread within its rounding is no spread.
         shrinkage: `"auto"`, or the weight of a multiple of P's diagonal, in [0, 1] or by scikit-learn's
@@ -205,7 +205,7 @@ def _towards_sphere(covariance: Tensor, unit: Tensor, weight: Tensor) -> Tensor:
 
 
 def _intensity(rows: Tensor, shrinkage: Shrinkage | float) -> float:
-    """Weight of a multiple of the identity in the covariance of centred rows `(n, D)`, given or by scikit-learn."""
+    """Weight of a multiple of the identity in the covariance of centered rows `(n, D)`, given or by scikit-learn."""
     if not isinstance(shrinkage, str):
         return shrinkage
     _, weight = getattr(sklearn_covariance, shrinkage)(rows.double().cpu().numpy(), assume_centered=True)

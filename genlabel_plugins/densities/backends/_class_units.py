@@ -11,7 +11,7 @@ from torch import Tensor
 from genlabel_plugins._state import accumulator
 from genlabel_plugins.densities.backends._class_estimates import class_estimates, raise_variances
 
-REGULARISER = 1e-4  # of each variance within a class
+REGULARIZER = 1e-4  # of each variance within a class
 TAIL_START = 1.5  # in units of the largest norm of a training row of the class
 MIN_ROWS = 20  # a class with fewer rows keeps its Gaussian: too few to hold some out
 
@@ -36,13 +36,13 @@ def class_units(x: Tensor, target: Tensor, offset: Tensor, *, diagonal: bool = F
     """Estimate the units of each class, whatever its size, by `class_estimates`.
 
     Args:
-        x: Centred rows, shape `(N, D)`.
+        x: Centered rows, shape `(N, D)`.
         target: Class indices, shape `(N,)`, every class with a row.
         offset: What was subtracted, shape `(D,)`.
         diagonal: Scale the features without decorrelating them.
     """
     estimate = class_estimates(x, target, offset, diagonal=diagonal, ddof=1)
-    covariance = raise_variances(estimate.covariance, REGULARISER, diagonal)
+    covariance = raise_variances(estimate.covariance, REGULARIZER, diagonal)
     if diagonal:
         factor = covariance.sqrt()
         return ClassUnits(estimate.mean, factor, 1 / factor, -factor.log().sum(1))

@@ -132,7 +132,7 @@ def train_gan(
     random: torch.Generator,
     verbose: bool,
 ) -> None:
-    r"""Train a generator by the regularised relativistic loss, and an encoder beside it.
+    r"""Train a generator by the regularized relativistic loss, and an encoder beside it.
 
     With :math:`\Delta = D(x, c) - D(G(w, c), c)`, the critic descends
     :math:`\operatorname{softplus}(-\Delta) + \frac\gamma2 (\lVert\nabla D(x)\rVert^2 + \lVert\nabla D(G(w))\rVert^2)`,
@@ -144,7 +144,7 @@ def train_gan(
         generator: From latents `(P, L)` and classes `(P,)` to rows `(P, D)`; trained in place.
         critic: From rows and classes to scores `(P, 1)`; trained in place.
         encoder: From rows and classes to latents; trained in place.
-        x: Standardised rows, shape `(N, D)`.
+        x: Standardized rows, shape `(N, D)`.
         target: Class indices, shape `(N,)`.
         max_epochs: Passes over the rows.
         batch_size: Rows a step.

@@ -17,7 +17,7 @@ from genlabel_plugins.densities.backends._class_estimates import (
     variances,
     warn_if_few,
 )
-from genlabel_plugins.densities.backends._whitening import factorise
+from genlabel_plugins.densities.backends._whitening import factorize
 
 SINGULAR = 1e-6  # a component's least variance in units of its class, below which it lives on a plane
 
@@ -113,7 +113,7 @@ def _is_sound(mixture: SklearnMixture, whole: Tensor, least_share: float) -> boo
     if whole.ndim == 1:
         smallest = (covariance if covariance.ndim > 1 else covariance[:, None]) / whole
     else:
-        cholesky = factorise(whole)
+        cholesky = factorize(whole)
         half = torch.linalg.solve_triangular(cholesky, covariance, upper=False)
         smallest = torch.linalg.eigvalsh(torch.linalg.solve_triangular(cholesky, half.mT, upper=False))
     return bool(mixture.weights_.min() >= least_share and smallest.min() > SINGULAR)

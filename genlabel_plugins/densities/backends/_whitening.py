@@ -81,7 +81,7 @@ def with_ones(x: Tensor) -> Tensor:
     return torch.cat([x.new_ones(len(x), 1), x], 1)
 
 
-def factorise(covariance: Tensor) -> Tensor:
+def factorize(covariance: Tensor) -> Tensor:
     """Cholesky factor, `(*, D, D) -> (*, D, D)`.
 
     Raises:

@@ -135,7 +135,7 @@ class GANInversion(Density):
         self.check_fitted()
         if self.generator_network is not None:
             return self.generator_(w, c)
-        x = self.offset_ + self._centred(w, self._compact(c))
+        x = self.offset_ + self._centered(w, self._compact(c))
         return x if self.image_shape is None else x.unflatten(1, tuple(self.image_shape))
 
     def invert(self, x: Tensor, c: Tensor) -> Tensor:
@@ -207,7 +207,7 @@ class GANInversion(Density):
                 x,
                 target,
                 project=lambda x, c: self._residual(self._guess(x, c), x, c),
-                sample=lambda c: self._centred(x.new_empty(len(c), self.latent_dim).normal_(), c),
+                sample=lambda c: self._centered(x.new_empty(len(c), self.latent_dim).normal_(), c),
                 n_classes=len(self.present_),
                 **options,
             )
@@ -256,7 +256,7 @@ class GANInversion(Density):
         x = x / self.spread_
         best = []
         for c in classes.split(max(1, 4 * CHUNK_PAIRS // n_starts)):
-            made = self._centred(self.start_.repeat(len(c), 1), c.repeat_interleave(n_starts)) / self.spread_
+            made = self._centered(self.start_.repeat(len(c), 1), c.repeat_interleave(n_starts)) / self.spread_
             bias = made.square().sum(1)
             nearest = []
             for rows in x.split(CHUNK_PAIRS):
@@ -290,10 +290,10 @@ class GANInversion(Density):
         return self.encoder_(self._standardized(x), c)  # type: ignore[no-any-return]
 
     def _residual(self, w: Tensor, x: Tensor, c: Tensor) -> Tensor:
-        """Difference of generated and centred rows in units of the spread, `(P, L), (P, D), (P,) -> (P, D)`."""
-        return (self._centred(w, c) - x) / self.spread_
+        """Difference of generated and centered rows in units of the spread, `(P, L), (P, D), (P,) -> (P, D)`."""
+        return (self._centered(w, c) - x) / self.spread_
 
-    def _centred(self, w: Tensor, c: Tensor) -> Tensor:
+    def _centered(self, w: Tensor, c: Tensor) -> Tensor:
         """Generated rows less `offset_`, `(P, L), (P,) -> (P, D)`."""
         if self.generator_network is None:
             return self.generator_(w, c) * self.unit_

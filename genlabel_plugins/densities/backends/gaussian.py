@@ -13,7 +13,7 @@ from genlabel_plugins._checks import check_number
 from genlabel_plugins.densities._segments import LogRatio, mixture_log_ratio, segment_ends
 from genlabel_plugins.densities.backends._class_estimates import Shrinkage, check_shrinkage
 from genlabel_plugins.densities.backends._gaussian_components import Components, mixtures, single_gaussians
-from genlabel_plugins.densities.backends._whitening import factorise, whitened_segment, whitened_squares, whitening
+from genlabel_plugins.densities.backends._whitening import factorize, whitened_segment, whitened_squares, whitening
 from genlabel_plugins.densities.density import Density
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
@@ -49,7 +49,7 @@ class GaussianMixture(Density):
         Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 1.2.
     """
 
-    log_norm_: Tensor  # (K, M), log weight and normaliser of each component
+    log_norm_: Tensor  # (K, M), log weight and normalizer of each component
     whiten_: Tensor  # full: packed whitening of all components
     transform_: Tensor  # otherwise: (D,) or (D, D), to units in which a covariance is diagonal
     quadratic_: Tensor  # otherwise: (2D, K*M), coefficients of [z^2, z]
@@ -107,7 +107,7 @@ class GaussianMixture(Density):
                 reg_covar=self.reg_covar,
                 generator=generator,
             )
-        self._recentre(components.mean)
+        self._recenter(components.mean)
         if self.covariance_type == "full":
             self._store_full(components)
         else:
@@ -162,14 +162,14 @@ class GaussianMixture(Density):
         start, stop = (((square * z).add_(linear).mul_(z)).sum(3) for z in (z_j, z_i))
         return torch.stack([start, stop, (square * (z_i - z_j).square_()).sum(3)]).mul_(-2)
 
-    def _recentre(self, mean: Tensor) -> None:
-        """Centre rows, and `mean`, `(K, M, D)`, on the median class: one far class would cost the rest precision."""
+    def _recenter(self, mean: Tensor) -> None:
+        """Center rows, and `mean`, `(K, M, D)`, on the median class: one far class would cost the rest precision."""
         offset = self.offset_
         self.offset_ = (offset + mean[:, 0].median(0).values).to(offset)
         mean -= self.offset_.double() - offset
 
     def _store_full(self, components: Components) -> None:
-        cholesky = factorise(components.covariance).flatten(0, 1)  # (K*M, D, D)
+        cholesky = factorize(components.covariance).flatten(0, 1)  # (K*M, D, D)
         self.whiten_ = whitening(cholesky, components.mean.flatten(0, 1))
         log_det = cholesky.diagonal(dim1=1, dim2=2).log().sum(-1).view_as(components.log_weight)
         self._store_norm(components, log_det)
@@ -177,7 +177,7 @@ class GaussianMixture(Density):
     def _store_quadratic(self, components: Components) -> None:
         mean, covariance = components.mean, components.covariance
         if self.covariance_type == "tied":
-            cholesky = factorise(covariance[0, 0])
+            cholesky = factorize(covariance[0, 0])
             identity = torch.eye(len(cholesky)).to(cholesky)
             self.transform_ = torch.linalg.solve_triangular(cholesky, identity, upper=False).T.contiguous()
             mean = mean @ self.transform_

@@ -19,7 +19,7 @@ from genlabel_plugins.densities.backends._class_estimates import (
 )
 from genlabel_plugins.densities.backends._tiles import CHUNK_ELEMENTS, MAX_BATCH, tile, tiles_per_chunk
 from genlabel_plugins.densities.backends._whitening import (
-    factorise,
+    factorize,
     whitened_segment,
     whitened_squares,
     whitening,
@@ -91,12 +91,12 @@ class KernelDensity(Density):
         estimate = class_estimates(x, target, self.offset_, shrinkage=self.shrinkage, ddof=1)
         warn_if_few(estimate, self.shrinkage)
         count, mean, center = estimate.class_count, estimate.mean, estimate.center
-        cholesky = factorise(raise_variances(estimate.covariance, self.reg_covar))
+        cholesky = factorize(raise_variances(estimate.covariance, self.reg_covar))
         classes = [(target == c).nonzero().squeeze(1) for c in range(len(count))]
         whitened = torch.zeros_like(x, dtype=cholesky.dtype)  # rows about their class mean, (N, D)
         for c, rows in enumerate(classes):
-            centred = x[rows] - mean[c]
-            whitened[rows] = torch.linalg.solve_triangular(cholesky[c], centred.T, upper=False).T
+            centered = x[rows] - mean[c]
+            whitened[rows] = torch.linalg.solve_triangular(cholesky[c], centered.T, upper=False).T
         scott = count ** (-1 / (n_features + 4))
         if self.bandwidth == "cv":
             width = [

@@ -39,7 +39,7 @@ class MixedTypes(Density):
     """
 
     log_frequency_: Tensor  # (V_1 + V_2 + ..., K)
-    log_frequency_mean_: Tensor  # (K,), of the training rows: rows come centred
+    log_frequency_mean_: Tensor  # (K,), of the training rows: rows come centered
 
     def __init__(
         self,

@@ -20,12 +20,12 @@ TOLERANCE = 1e-3  # of a squared distance
 
 
 class NearestNeighbor(Density):
-    r"""Nearest-neighbour class densities :math:`p_c(x) = k / (n_c V_d\, r_c(x)^d)`.
+    r"""Nearest-neighbor class densities :math:`p_c(x) = k / (n_c V_d\, r_c(x)^d)`.
 
     :math:`r_c(x)` is the Euclidean distance, in the units of the data, from x to its k-th nearest row of class c,
     and :math:`V_d = \pi^{d/2} / \Gamma(d/2 + 1)` the volume of the unit ball. This density does not integrate to
-    one. Neighbours are found by a matrix product and measured by differences: a product alone is off by nats next
-    to a training row. Columns in which a class reaches so far that a product would miss neighbours, such as one on
+    one. Neighbors are found by a matrix product and measured by differences: a product alone is off by nats next
+    to a training row. Columns in which a class reaches so far that a product would miss neighbors, such as one on
     far-apart levels, are left out of it and searched by differences, too; `fit` finds them by trial.
 
     Args:
@@ -54,7 +54,7 @@ class NearestNeighbor(Density):
     origin_: Tensor  # (K, D), o_c in the order of the columns, zero in wide ones
     first_tile_: Tensor  # (K,)
     tile_class_: Tensor  # (n_tiles,)
-    used_: Tensor  # (K,), neighbours that a class has, at most k
+    used_: Tensor  # (K,), neighbors that a class has, at most k
     log_norm_: Tensor  # (K,)
     least_square_: Tensor  # ()
 
@@ -136,7 +136,7 @@ class NearestNeighbor(Density):
     def _log_prob(self, x: Tensor) -> Tensor:
         if len(x) > MAX_BATCH:
             return torch.cat([self._log_prob(rows) for rows in x.split(MAX_BATCH)])
-        square = self._nearest(x)[0].masked_fill(self._beyond, 0.0).amax(-1)  # of the furthest neighbour, (B, K)
+        square = self._nearest(x)[0].masked_fill(self._beyond, 0.0).amax(-1)  # of the furthest neighbor, (B, K)
         return torch.add(self.log_norm_, square.maximum(self.least_square_).log(), alpha=-x.shape[1] / 2)
 
     def _nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -150,7 +150,7 @@ class NearestNeighbor(Density):
 
     @property
     def _beyond(self) -> Tensor:
-        """Neighbours that a class does not have, shape `(K, k)`."""
+        """Neighbors that a class does not have, shape `(K, k)`."""
         return torch.arange(self.n_neighbors, device=self.used_.device) >= self.used_[:, None]
 
     def _ordered(self, x: Tensor) -> Tensor:

@@ -28,7 +28,7 @@ class NormalizingFlow(NetworkDensity):
     network :math:`f_c` starts as the identity: training starts from that Gaussian and keeps the state with the best
     held-out likelihood, so a flow that learns nothing falls back to it. A class with fewer than 20 rows stays
     Gaussian. Beyond 1.5 times the norm of the farthest training row the density falls off like a Gaussian,
-    so that it is finite everywhere; the tail's mass is the error of its normalisation.
+    so that it is finite everywhere; the tail's mass is the error of its normalization.
 
     Args:
         flow: `"nsf"` (autoregressive rational-quadratic spline), `"maf"` (masked autoregressive affine) or

@@ -16,10 +16,10 @@ def unequal_classes(sizes=(40, 300, 23, 90), n_features=3, seed=0, dtype=torch.f
     generator = torch.Generator().manual_seed(seed)
     target = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
     stretch = torch.rand(len(sizes), n_features, generator=generator, dtype=torch.float64) + 0.5
-    centre = 2 * torch.randn(len(sizes), n_features, generator=generator, dtype=torch.float64)
+    center = 2 * torch.randn(len(sizes), n_features, generator=generator, dtype=torch.float64)
     x = torch.randn(len(target), n_features, generator=generator, dtype=torch.float64) * stretch[target]
     order = torch.randperm(len(target), generator=generator)
-    return (x + centre[target]).to(dtype)[order], target[order]
+    return (x + center[target]).to(dtype)[order], target[order]
 
 
 def between(x, n=64, seed=1):

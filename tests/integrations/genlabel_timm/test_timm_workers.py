@@ -93,7 +93,7 @@ def test_odd_batches_and_multi_label_are_refused() -> None:
 
 
 @pytest.mark.parametrize("n_workers", [0, 1])
-def test_clean_batches_are_clean_and_normalised_alike(n_workers: int) -> None:
+def test_clean_batches_are_clean_and_normalized_alike(n_workers: int) -> None:
     mixing = loader(GenLabelFastCollateMixup(mixup_alpha=1.0, num_classes=C), "fork", n_workers)
     clean = CleanBatches(mixing)
     seen = []

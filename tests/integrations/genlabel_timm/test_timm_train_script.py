@@ -158,7 +158,7 @@ def test_gamma_zero_gives_timms_targets_and_weights(loader: tuple[str, ...], mod
 
 
 @pytest.mark.parametrize("loader", PREFETCHER)
-def test_rows_are_relabelled_until_mixing_is_turned_off(loader: tuple[str, ...]) -> None:
+def test_rows_are_relabeled_until_mixing_is_turned_off(loader: tuple[str, ...]) -> None:
     run = Run(parse("--genlabel", "--mixup-off-epoch", "1", "--mixup-prob", "0.9", *loader))
     run.train_one_epoch(0)
     report = run.task.criterion.report()

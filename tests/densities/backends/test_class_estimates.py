@@ -35,9 +35,9 @@ def pooled(x, target, divisor):
 def spelled_out_weight(rows):
     """One at n <= D + 1, zero at 10 D; and from the kurtosis of each column, one at two rows, zero at twenty."""
     n, n_features = rows.shape
-    centred = rows - rows.mean(0)
+    centered = rows - rows.mean(0)
     weight = (10 * n_features - n) / (10 * n_features - n_features - 1)
-    for column in centred.T:
+    for column in centered.T:
         kurtosis = np.mean(column**4) / np.mean(column**2) ** 2
         weight = max(weight, (20 - min(n, 2 * n / (kurtosis - 1))) / 18)
     return min(max(weight, 0.0), 1.0)

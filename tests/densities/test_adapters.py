@@ -26,8 +26,8 @@ X, TARGET = torch.as_tensor(IRIS.data), torch.as_tensor(IRIS.target)
 
 
 def _normal(rows):
-    centred = rows - rows.mean(0)
-    return MultivariateNormal(rows.mean(0), centred.T @ centred / len(rows))
+    centered = rows - rows.mean(0)
+    return MultivariateNormal(rows.mean(0), centered.T @ centered / len(rows))
 
 
 def test_a_torch_distribution_is_lifted_to_the_gaussian_backend():
@@ -322,7 +322,7 @@ def test_scoring_as_it_is_leaves_the_fit_alone_and_needs_one():
         classifier_accuracy(density, X, TARGET, n_folds=1)
 
 
-def test_temperature_minimises_the_held_out_log_loss():
+def test_temperature_minimizes_the_held_out_log_loss():
     x, target = _distinct_iris()
     genlabel = GenLabel(make_backend("gm", reg_covar=0.0)).fit(x, target).calibrate(x, target)
     score = torch.as_tensor(_held_out_log_joint(x, target))

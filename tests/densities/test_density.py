@@ -1,4 +1,4 @@
-"""What all densities share: checks, centring, empty classes, precision, state."""
+"""What all densities share: checks, centering, empty classes, precision, state."""
 
 import copy
 import pickle
@@ -34,7 +34,7 @@ X = torch.tensor([[1.0, 0.0], [3.0, 0.0], [9.0, 3.0]])
 TARGET = torch.tensor([1, 1, 4])
 
 
-def test_rows_arrive_centred_and_targets_compact():
+def test_rows_arrive_centered_and_targets_compact():
     density = NearestMean().fit(X, TARGET, n_classes=6)
     x, target = density.seen
     assert torch.allclose(x.mean(0), torch.zeros(2), atol=1e-6)
@@ -107,7 +107,7 @@ def test_integer_rows_fit_as_float32():
 
 
 @pytest.mark.parametrize("backend", ["gm", "kde", "nn", "flow", "vae", "gan", "mixed_types", "classifier"])
-def test_integers_are_not_narrowed_before_they_are_centred(backend):
+def test_integers_are_not_narrowed_before_they_are_centered(backend):
     options = {"max_epochs": 1} if backend in ("flow", "vae", "gan") else {}
     generator = torch.Generator().manual_seed(0)
     target = torch.arange(200) % 2

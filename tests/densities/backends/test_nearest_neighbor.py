@@ -1,4 +1,4 @@
-"""Nearest-neighbour densities against slow loops and scikit-learn's neighbours."""
+"""Nearest-neighbor densities against slow loops and scikit-learn's neighbors."""
 
 import math
 
@@ -13,8 +13,8 @@ from genlabel_plugins.densities.backends import _tiles as tiles
 def unequal_classes(sizes=(40, 300, 5, 90), n_features=3, seed=0):
     generator = torch.Generator().manual_seed(seed)
     target = torch.arange(len(sizes)).repeat_interleave(torch.tensor(sizes))
-    centre = 2 * torch.randn(len(sizes), n_features, generator=generator, dtype=torch.float64)
-    x = torch.randn(len(target), n_features, generator=generator, dtype=torch.float64) + centre[target]
+    center = 2 * torch.randn(len(sizes), n_features, generator=generator, dtype=torch.float64)
+    x = torch.randn(len(target), n_features, generator=generator, dtype=torch.float64) + center[target]
     order = torch.randperm(len(target), generator=generator)
     return x[order], target[order]
 

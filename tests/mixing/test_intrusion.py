@@ -1,4 +1,4 @@
-"""Intrusion against scipy's nearest neighbours and closed forms."""
+"""Intrusion against scipy's nearest neighbors and closed forms."""
 
 import numpy as np
 import pytest

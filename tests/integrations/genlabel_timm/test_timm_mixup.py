@@ -135,7 +135,7 @@ def test_extra_passes_leave_no_trace_in_the_model() -> None:
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-def test_extra_passes_normalise_as_training_does() -> None:
+def test_extra_passes_normalize_as_training_does() -> None:
     x, _ = batch()
     net = model()
     with untracked_statistics(net):
@@ -207,16 +207,16 @@ def test_sure_labels_of_densities_that_misclassify_clean_rows_warn() -> None:
     relabeling = Relabeling(C, gamma=1.0)
     generator = torch.Generator().manual_seed(0)
     target = torch.arange(50) % C
-    centres = 100 * torch.eye(C)
+    centers = 100 * torch.eye(C)
     y_mix = (torch.eye(C) + torch.eye(C).roll(1, 0))[target] / 2
     for step in range(500):
-        relabeling.observe(centres[target] + torch.randn(50, C, generator=generator), target)
+        relabeling.observe(centers[target] + torch.randn(50, C, generator=generator), target)
         relabeling.meter.add_clean(torch.zeros(50, C), (target + 1) % C)  # far worse than the fit itself
         if step == 499:
             with pytest.warns(UserWarning, match="accuracy on clean rows 0.6"):
-                relabeling.label(centres[target], y_mix)
+                relabeling.label(centers[target], y_mix)
         else:
-            relabeling.label(centres[target], y_mix)
+            relabeling.label(centers[target], y_mix)
 
 
 def test_errors_name_the_value() -> None:

@@ -74,10 +74,10 @@ def test_flag_off_is_bit_identical(monkeypatch):
 
 def test_flag_changes_the_training():
     frame = wine()
-    plain, relabelled = tabular_model(frame), tabular_model(frame, genlabel=True)
+    plain, relabeled = tabular_model(frame), tabular_model(frame, genlabel=True)
     plain.fit(frame)
-    relabelled.fit(frame)
-    assert not torch.equal(weights(plain), weights(relabelled))
+    relabeled.fit(frame)
+    assert not torch.equal(weights(plain), weights(relabeled))
 
 
 def test_module_is_left_as_it_came():
@@ -277,4 +277,4 @@ from importlib.metadata import entry_points
 assert entry.load()() == []
 assert not {"pytorch_tabular", "genlabel_plugins", "omegaconf", "pandas"} & set(sys.modules)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[3])
