@@ -30,7 +30,7 @@ DENSITIES = {
     "tied": {"covariance_type": "tied"},
     "diag": {"covariance_type": "diag"},
     "spherical": {"covariance_type": "spherical"},
-    "components": {"n_components": 3, "reg_covar": 1e-3},
+    "components": {"n_components": 3},
     "diag components": {"n_components": 2, "covariance_type": "diag"},
     "many features": {"covariance_type": "full", "shrinkage": 0.1},
     "kde": None,
