@@ -164,12 +164,15 @@ class Relabeling(nn.Module):
             variation between `y_gen` and the linear label, `entropy` of `y_gen` in nats, and `class_share` of `y_gen`,
             a list of C numbers; `clean_accuracy`, the share of observed clean rows that the densities classify right
             before they learn from them (NaN if none); `fallback_rows`, on which the densities said nothing so far;
-            `classes_without_statistics`.
+            `passed_over_rows`, clean rows of all ranks that were too far from their class to learn from so far, or
+            not finite; `classes_without_statistics`.
         """
-        class_count = getattr(getattr(self.relabeler, "density", None), "class_count_", None)
+        density = getattr(self.relabeler, "density", None)
+        class_count = getattr(density, "class_count_", None)
         return {
             **self.meter.report(),
             "fallback_rows": int(getattr(self.relabeler, "n_fallback_", 0)),
+            "passed_over_rows": int(getattr(density, "n_passed_over_", 0)),
             "classes_without_statistics": [] if class_count is None else (class_count == 0).nonzero()[:, 0].tolist(),
         }
 
