@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from genlabel_plugins._checks import check_number
+from genlabel_plugins._checks import check_number, check_target
 from genlabel_plugins._state import LearntState, accumulator, as_rows, full_precision, not_fitted
 
 ABSURD = 1000.0  # standard deviations from its class at which a row is no member of it, however heavy the tails
@@ -86,9 +86,12 @@ class RunningGaussian(LearntState):
         """Move the estimates towards the moments of a clean batch, `(B, *)` and `(B,)`, without a device sync.
 
         Raises:
-            ValueError: If the rows have another number of features than those before.
+            ValueError: If the rows have another number of features than those before, or there is no class index for
+                each; on class indices out of range in the first batch.
         """
         x = as_rows(x)
+        check_target(target, self.n_classes if self.mean_ is None else None, len(x))
+        target = target.long()
         if self.mean_ is None:
             state = {"dtype": torch.promote_types(x.dtype, torch.float32), "device": x.device}
             self.mean_ = torch.zeros(self.n_classes, x.shape[1], **state)
