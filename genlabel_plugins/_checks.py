@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from numbers import Integral, Real
 from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -62,16 +63,49 @@ def check_sizes(name: str, values: Any) -> None:
         check_number(name, value, 1, whole=True)
 
 
-def check_target(target: Tensor, n_classes: int) -> None:
-    """Check that class indices `(B,)` lie in range; this waits for the device.
+def check_tensor(name: str, value: Any) -> None:
+    """Check that a value is a tensor to compute with, without a device sync.
 
     Raises:
-        ValueError: If they do not.
+        ValueError: If it is no tensor, or sparse, without data, complex or of eight-bit floats, naming which.
+
+    Example:
+        >>> check_tensor("x", [1.0, 2.0])
+        Traceback (most recent call last):
+        ValueError: x must be a tensor, got a list: torch.as_tensor makes one
     """
-    if target.ndim != 1 or target.is_floating_point() or target.is_complex():
+    if not isinstance(value, Tensor):
+        raise ValueError(f"{name} must be a tensor, got a {type(value).__name__}: torch.as_tensor makes one")
+    if value.layout != torch.strided:
+        raise ValueError(f"{name} must be dense, got {value.layout}: call to_dense() first")
+    if value.device.type == "meta":
+        raise ValueError(f"{name} must hold numbers, got a meta tensor of shape {tuple(value.shape)}")
+    if value.is_complex():
+        raise ValueError(f"{name} must be real, got {value.dtype}")
+    if value.is_floating_point() and value.itemsize < 2:
+        raise ValueError(f"{name} must have 16 bits or more for a floating-point number, got {value.dtype}")
+
+
+def check_target(target: Tensor, n_classes: int | None, n_rows: int | None = None) -> None:
+    """Check class indices `(B,)`; whether they lie in range is asked of the device, which is waited for.
+
+    Args:
+        target: Class indices, shape `(B,)`.
+        n_classes: Number of classes C; None to leave the range alone.
+        n_rows: Number of rows B, if known.
+
+    Raises:
+        ValueError: If they are no class indices, not as many as rows, or out of range.
+    """
+    check_tensor("target", target)
+    if target.ndim != 1 or target.is_floating_point() or target.dtype == torch.bool:
         raise ValueError(
             f"target must hold class indices of shape (B,), got {target.dtype} of shape {tuple(target.shape)}"
         )
+    if n_rows not in (None, len(target)):
+        raise ValueError(f"target must have shape ({n_rows},) to go with x, got {tuple(target.shape)}")
+    if n_classes is None:
+        return
     if len(target) and not 0 <= int(target.min()) <= int(target.max()) < n_classes:
         lowest, highest = int(target.min()), int(target.max())
         raise ValueError(f"target must lie in 0..{n_classes - 1}, got values from {lowest} to {highest}")
@@ -87,6 +121,7 @@ def check_labels(y: Tensor, n_classes: int | None = None) -> None:
     Raises:
         ValueError: If they are not, in one sentence that names the format they look like.
     """
+    check_tensor("labels", y)
     wanted = f"labels must be probabilities of shape (B, {n_classes or 'C'}) whose rows sum to one"
     if y.ndim == 1:
         raise ValueError(f"{wanted}, got shape {tuple(y.shape)}: class indices are not mixed labels")

@@ -9,6 +9,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from genlabel_plugins._checks import check_tensor
+
 EXACT_INTEGERS = 2**24  # the largest up to which float32 holds every integer
 
 
@@ -62,14 +64,17 @@ def full_precision(x: Tensor) -> AbstractContextManager[Any]:
 
 
 def as_rows(x: Tensor) -> Tensor:
-    """Flatten all but the first dimension, `(B, *) -> (B, D)`.
+    """Flatten all but the first dimension, `(B, *) -> (B, D)`; truth values become the numbers 0 and 1.
 
     Raises:
-        ValueError: If `x` has fewer than two dimensions.
+        ValueError: If `x` is no tensor to compute with, or has fewer than two dimensions or no feature.
     """
+    check_tensor("x", x)
     if x.ndim < 2:
         raise ValueError(f"x must have shape (B, *) with at least one feature dimension, got {tuple(x.shape)}")
-    return x.flatten(1)
+    if 0 in x.shape[1:]:
+        raise ValueError(f"x must have at least one feature, got shape {tuple(x.shape)}")
+    return (x.byte() if x.dtype == torch.bool else x).flatten(1)
 
 
 def check_fit_inputs(x: Tensor, target: Tensor, n_classes: int | None) -> tuple[Tensor, Tensor, int]:
@@ -79,11 +84,10 @@ def check_fit_inputs(x: Tensor, target: Tensor, n_classes: int | None) -> tuple[
         ValueError: On what no density can be fitted to, naming the value.
     """
     x = as_rows(x)
-    if x.is_complex():
-        raise ValueError(f"x must be real, got {x.dtype}")
+    check_tensor("target", target)
     if target.ndim != 1 or len(target) != len(x):
         raise ValueError(f"target must have shape ({len(x)},) to go with x, got {tuple(target.shape)}")
-    if target.is_floating_point() or target.is_complex() or target.dtype == torch.bool:
+    if target.is_floating_point() or target.dtype == torch.bool:
         raise ValueError(f"target must hold integer class indices, got {target.dtype}")
     if not len(x):
         raise ValueError("x must have at least one row, got none")

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from genlabel_plugins._checks import check_number
+from genlabel_plugins._checks import check_number, check_tensor
 from genlabel_plugins._state import LearntState, full_precision
 from genlabel_plugins.densities._temperature import best_temperature, tone_down
 from genlabel_plugins.densities.registry import make_backend
@@ -172,6 +172,7 @@ class GenLabel(LearntState):
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Posterior `(B, C)` and the mask `(B, 1)` of rows on which it exists."""
+        check_tensor("x", x)
         with torch.no_grad(), full_precision(x):
             y_gen = class_posterior(self.log_joint(x), top_k=self.top_k, temperature=self.temperature)
         return y_gen, torch.isfinite(y_gen.sum(-1, keepdim=True))

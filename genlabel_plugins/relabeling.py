@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins._checks import check_labels, check_number, check_target
+from genlabel_plugins._checks import check_labels, check_number, check_target, check_tensor
 from genlabel_plugins._label_meter import LabelMeter, largest_entropy
 from genlabel_plugins._state import full_precision
 from genlabel_plugins.densities.running import RunningGaussian
@@ -111,11 +111,12 @@ class Relabeling(nn.Module):
             target: Their class indices, shape `(B,)`.
 
         Raises:
-            ValueError: On class indices out of range, in the first batch, or another number of features than before.
+            ValueError: On class indices out of range, in the first batch, another number of them than rows, or another
+                number of features than before.
         """
-        if not self._seen["target"]:
-            check_target(target, self.n_classes)
-            self._seen["target"] = True
+        check_tensor("features", features)
+        check_target(target, None if self._seen["target"] else self.n_classes, len(features))
+        self._seen["target"] = True
         self._follow(features)
         if self.ready:
             score = getattr(self.relabeler, "log_joint", self.relabeler.log_prob)(features)
@@ -139,18 +140,19 @@ class Relabeling(nn.Module):
         Raises:
             ValueError: If the first labels are no probabilities of C classes.
         """
-        self.meter.rows += len(y_lin)
         if not self._seen["label"]:
             check_labels(y_lin, self.n_classes)
             self._seen["label"] = True
         y_lin = y_lin.to(torch.promote_types(y_lin.dtype, torch.float32))
         if mixed is False or self.idle:
+            self.meter.rows += len(y_lin)
             return y_lin
         self._follow(y_lin)
         mixed = _as_mask(mixed, y_lin)
         with full_precision(y_lin):
             own: dict[str, Any] = {"gamma": 1.0} if isinstance(self.relabeler, GenLabel) else {}
             y_gen = self.relabeler.relabel(features, y_lin, **own).to(y_lin)
+            self.meter.rows += len(y_lin)
             self.meter.add(y_gen, y_lin, mixed)
             weight = min(self.step / self.warmup_steps, 1.0) if self.warmup_steps else 1.0
             self.step += 1
@@ -164,12 +166,15 @@ class Relabeling(nn.Module):
             variation between `y_gen` and the linear label, `entropy` of `y_gen` in nats, and `class_share` of `y_gen`,
             a list of C numbers; `clean_accuracy`, the share of observed clean rows that the densities classify right
             before they learn from them (NaN if none); `fallback_rows`, on which the densities said nothing so far;
-            `classes_without_statistics`.
+            `passed_over_rows`, clean rows of all ranks that were too far from their class to learn from so far, or
+            not finite; `classes_without_statistics`.
         """
-        class_count = getattr(getattr(self.relabeler, "density", None), "class_count_", None)
+        density = getattr(self.relabeler, "density", None)
+        class_count = getattr(density, "class_count_", None)
         return {
             **self.meter.report(),
             "fallback_rows": int(getattr(self.relabeler, "n_fallback_", 0)),
+            "passed_over_rows": int(getattr(density, "n_passed_over_", 0)),
             "classes_without_statistics": [] if class_count is None else (class_count == 0).nonzero()[:, 0].tolist(),
         }
 

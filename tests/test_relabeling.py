@@ -132,6 +132,18 @@ def test_the_report_means_the_same_whatever_gamma_is():
         assert relabeling.report()["relabeled"] == 0
 
 
+def test_the_report_counts_rows_that_were_passed_over():
+    relabeling = Relabeling(3)
+    relabeling.observe(X, TARGET)
+    spoilt = X.clone()
+    spoilt[0], spoilt[1] = 1e9, math.nan
+    relabeling.observe(spoilt, TARGET)
+    assert relabeling.report()["passed_over_rows"] == 2
+    relabeling.forget()
+    assert relabeling.report()["passed_over_rows"] == 0
+    assert Relabeling(3, relabeler=GenLabel("gm").fit(X, TARGET)).report()["passed_over_rows"] == 0
+
+
 def test_the_state_carries_statistics_and_step():
     relabeling = Relabeling(3, warmup_steps=5)
     relabeling.observe(X, TARGET)

@@ -10,8 +10,11 @@ import torch
 from torch import Tensor
 from torch import distributed as dist
 
-from genlabel_plugins._checks import check_number
+from genlabel_plugins._checks import check_number, check_target
 from genlabel_plugins._state import LearntState, accumulator, as_rows, full_precision, not_fitted
+
+ABSURD = 1000.0  # standard deviations from its class at which a row is no member of it, however heavy the tails
+FEW = 10  # rows beyond one a class, with fewer than which a first batch says nothing of what is far: they may be equal
 
 
 class RunningGaussian(LearntState):
@@ -22,8 +25,12 @@ class RunningGaussian(LearntState):
     its estimate, and its first batch overwrites. The batch covariance has the divisor n - 1: with a few rows of
     each class in a batch the divisor n would shrink every variance. A class with one row moves its mean alone;
     until it has a variance of its own it borrows the mean variance of the others. A class never seen has
-    density zero. Rows with NaN or infinity, as an overflow in half precision leaves them, are passed over. Under an
-    initialized `torch.distributed`, batch moments are those of all ranks together.
+    density zero. Under an initialized `torch.distributed`, batch moments are those of all ranks together.
+
+    Rows with NaN or infinity, and rows more than `ABSURD` standard deviations from their class, as an overflow in half
+    precision leaves both, are passed over and counted in `n_passed_over_`. Where most rows of a class are that far, it
+    is the class that has moved: the batch overwrites. In the very first batch, a row is held against the spread of all
+    others about their classes; of a class that turns up later, the first rows are taken as they are.
 
     Args:
         n_classes: Number of classes C.
@@ -46,6 +53,7 @@ class RunningGaussian(LearntState):
     mean_: Tensor  # (C, D)
     variance_: Tensor  # (C,), NaN until a batch held two rows of the class
     class_count_: Tensor  # (C,), rows seen so far
+    n_passed_over_: Tensor  # (), rows of all ranks
 
     def __init__(self, n_classes: int, *, beta: float = 0.9) -> None:
         super().__init__()
@@ -54,6 +62,7 @@ class RunningGaussian(LearntState):
         self.n_classes = n_classes
         self.beta = beta
         self._declare("mean_", "variance_", "class_count_")
+        self.register_buffer("n_passed_over_", torch.zeros((), dtype=torch.long), persistent=False)
 
     def fit(self, x: Tensor, target: Tensor, *, n_classes: int | None = None) -> Self:
         """Forget, then learn from these rows alone, `(N, *)` and `(N,)`.
@@ -70,29 +79,58 @@ class RunningGaussian(LearntState):
     def forget(self) -> None:
         """Start afresh, as if no batch had been seen."""
         self.mean_ = self.variance_ = self.class_count_ = None  # type: ignore[assignment]
+        self.n_passed_over_.zero_()
 
     @torch.no_grad()
     def update(self, x: Tensor, target: Tensor) -> None:
         """Move the estimates towards the moments of a clean batch, `(B, *)` and `(B,)`, without a device sync.
 
         Raises:
-            ValueError: If the rows have another number of features than those before.
+            ValueError: If the rows have another number of features than those before, or there is no class index for
+                each; on class indices out of range in the first batch.
         """
         x = as_rows(x)
+        check_target(target, self.n_classes if self.mean_ is None else None, len(x))
+        target = target.long()
         if self.mean_ is None:
             state = {"dtype": torch.promote_types(x.dtype, torch.float32), "device": x.device}
             self.mean_ = torch.zeros(self.n_classes, x.shape[1], **state)
             self.variance_ = torch.full((self.n_classes,), torch.nan, **state)
             self.class_count_ = torch.zeros(self.n_classes, dtype=torch.long, device=x.device)
-        self._check_width(x)
-        count, mean, variance = _batch_moments(x.to(accumulator(x)), target, self.n_classes)
-        seen = self.class_count_[:, None] > 0
-        known = torch.isfinite(self.variance_)
+            self.n_passed_over_ = self.n_passed_over_.to(x.device)
+            far = _far_from_the_others(x.to(accumulator(x)), target, self.n_classes)
+        else:
+            self._check_width(x)
+            far = self._far(x, target)
+        kept, count, moved = self._keep(x, target, far)
+        mean, variance = _batch_moments(x.to(accumulator(x)), target, kept, count)
+        seen = ((self.class_count_ > 0) & ~moved)[:, None]
+        known = torch.isfinite(self.variance_) & ~moved
         moved_mean = torch.where(seen, mean.lerp(self.mean_.to(mean), self.beta), mean)
         moved_variance = torch.where(known, variance.lerp(self.variance_.to(variance), self.beta), variance)
         self.mean_.copy_(torch.where(count[:, None] > 0, moved_mean, self.mean_.to(mean)))
         self.variance_.copy_(torch.where(count > 1, moved_variance, self.variance_.to(variance)))
         self.class_count_ += count.long()
+
+    def _far(self, x: Tensor, target: Tensor) -> Tensor:
+        """Which rows `(B, D)` lie absurdly far from what is known of their classes, shape `(B,)`."""
+        typical = self.variance_.nanmean()
+        variance = self.variance_.nan_to_num(0.0).maximum(1e-3 * typical)  # a class may be one point so far
+        variance = torch.where(self.class_count_ > 0, variance, torch.inf)
+        square = (x.to(self.mean_.dtype) - self.mean_[target]).square().mean(1)
+        return square > ABSURD**2 * variance[target]
+
+    def _keep(self, x: Tensor, target: Tensor, far: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Rows to learn from `(B,)`, their number `(C,)` on all ranks and classes that have moved as a whole `(C,)`."""
+        finite = torch.isfinite(x).all(1)  # one overflow in half precision would stay in a running mean for ever
+        kinds = torch.stack([torch.ones_like(finite), finite, far & finite], 1).to(accumulator(x))
+        n_rows, n_finite, n_far = _sum(kinds, target, self.n_classes).unbind(1)
+        all_far = n_far.sum()
+        most_of_all = (all_far > 1) & (2 * all_far > n_finite.sum())  # one row alone decides nothing
+        moved = (2 * n_far > n_finite) & ((n_far > 1) | most_of_all)
+        count = n_finite - n_far.masked_fill(moved, 0.0)
+        self.n_passed_over_ += (n_rows - count).sum().long()
+        return finite & (~far | moved[target]), count, moved
 
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-densities of all classes, `(B, *) -> (B, C)`; minus infinity for a class never seen.
@@ -130,20 +168,33 @@ class RunningGaussian(LearntState):
         super()._load_from_state_dict(state_dict, prefix, *args)
 
 
-def _batch_moments(x: Tensor, target: Tensor, n_classes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Count `(C,)`, mean `(C, D)` and mean feature variance `(C,)` of each class over all ranks."""
-    finite = torch.isfinite(x).all(1)  # one overflow in half precision would stay in a running mean for ever
-    x = x.masked_fill(~finite[:, None], 0.0)
-    count = x.new_zeros(n_classes).index_add_(0, target, finite.to(x.dtype))
-    total = x.new_zeros(n_classes, x.shape[1]).index_add_(0, target, x)
-    _all_reduce(count)
-    _all_reduce(total)
+def _batch_moments(x: Tensor, target: Tensor, kept: Tensor, count: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean `(C, D)` and mean feature variance `(C,)` of each class's kept rows, `count` `(C,)` on all ranks."""
+    x = x.masked_fill(~kept[:, None], 0.0)
+    total = _sum(x, target, len(count))
     mean = total / count.clamp(min=1)[:, None]
-    square = x.new_zeros(n_classes).index_add_(0, target, (x - mean[target]).square().mean(1) * finite)
-    _all_reduce(square)
-    return count, mean, square / (count - 1).clamp(min=1)
+    within = (x - mean[target]).square().mean(1) * kept
+    return mean, _sum(within, target, len(count)) / (count - 1).clamp(min=1)
 
 
-def _all_reduce(tensor: Tensor) -> None:
+def _far_from_the_others(x: Tensor, target: Tensor, n_classes: int) -> Tensor:
+    """Which rows `(B, D)` lie absurdly far from their class, by the spread of all other rows about theirs, `(B,)`."""
+    finite = torch.isfinite(x).all(1)
+    count = _sum(finite.to(x), target, n_classes)
+    mean, variance = _batch_moments(x, target, finite, count)
+    n, others = count[target], (count - 1).clamp(min=0)
+    apart = n / (n - 1).clamp(min=1)  # the mean of its class is drawn to the row by its own share
+    within = (x - mean[target]).square().mean(1)
+    n_others, left = others.sum() - 1, ((variance * others).sum() - apart * within).clamp(min=0)
+    return (n_others >= FEW) & (apart.square() * within * n_others > ABSURD**2 * left)
+
+
+def _sum(rows: Tensor, target: Tensor, n_classes: int) -> Tensor:
+    """Sums of rows `(B, *)` over each class and all ranks, `(C, *)`."""
+    return _all_reduce(rows.new_zeros(n_classes, *rows.shape[1:]).index_add_(0, target, rows))
+
+
+def _all_reduce(tensor: Tensor) -> Tensor:
     if dist.is_available() and dist.is_initialized():
         dist.all_reduce(tensor)
+    return tensor

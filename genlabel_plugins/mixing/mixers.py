@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from genlabel_plugins._checks import check_number, check_positive, check_target
+from genlabel_plugins._checks import check_number, check_positive, check_target, check_tensor
 from genlabel_plugins.mixing.pairing import Pairing, draw_beta, draw_device, draw_partner, flat_rows
 
 Inputs: TypeAlias = "Tensor | Mapping[str, Tensor]"
@@ -298,13 +298,13 @@ def _label_dtype(x: Tensor) -> torch.dtype:
 def _check_batch(x: Inputs, target: Tensor) -> Tensor:
     """Return the first input, or raise."""
     tensors = _tensors(x)
-    if target.ndim != 1 or target.is_floating_point() or target.dtype == torch.bool:
-        raise ValueError(
-            f"target must hold class indices of shape (B,), got {target.dtype} of shape {tuple(target.shape)}"
-        )
+    check_target(target, None)
     for tensor in tensors:
+        check_tensor("x", tensor)
         if tensor.ndim < 2 or len(tensor) != len(target):
             raise ValueError(f"x must have shape ({len(target)}, *) to go with target, got {tuple(tensor.shape)}")
     if not tensors or not len(target):
         raise ValueError("x must hold at least one row, got none")
+    if not any(tensor[0].numel() for tensor in tensors):  # of several inputs, one may be without
+        raise ValueError(f"x must have at least one feature, got shape {tuple(tensors[0].shape)}")
     return tensors[0]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins._checks import check_positive
-from genlabel_plugins._state import floating
+from genlabel_plugins._state import as_rows, floating
 
 PairingName = Literal["permutation", "flip", "nearest_other"]
 Pairing: TypeAlias = "PairingName | Callable[[Tensor, Tensor, torch.Generator | None], Tensor]"
@@ -127,6 +127,6 @@ def draw_device(device: torch.device, generator: torch.Generator | None) -> torc
 
 def flat_rows(x: Tensor | Mapping[str, Tensor]) -> Tensor:
     """Rows to measure distances between, `(B, *) -> (B, D)`, in float32 or better; a mapping is concatenated."""
-    tensors = list(x.values()) if isinstance(x, Mapping) else [x]
-    rows = [floating(tensor.detach().flatten(1)) for tensor in tensors]
+    tensors = [tensor for tensor in x.values() if 0 not in tensor.shape[1:]] if isinstance(x, Mapping) else [x]
+    rows = [floating(as_rows(tensor).detach()) for tensor in tensors]
     return torch.cat(rows, 1) if len(rows) > 1 else rows[0]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 N_REFERENCE = 20_000  # rows among which a nearest one is looked for
 N_STREAMED = 2_000  # rows of a stream that densities are fitted to
-LOGGED = ("relabeled", "distance", "entropy", "clean_accuracy", "fallback_rows")
+LOGGED = ("relabeled", "distance", "entropy", "clean_accuracy", "fallback_rows", "passed_over_rows")
 
 
 class TargetRelabelings:

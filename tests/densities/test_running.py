@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from torch import distributed as dist
 from torch import multiprocessing
 
-from genlabel_plugins import RunningGaussian
+from genlabel_plugins import GenLabel, Relabeling, RunningGaussian
 
 
 def _batches(n_batches=6, n_rows=20, n_classes=4, offset=0.0, dtype=torch.float64):
@@ -101,6 +101,123 @@ def test_rows_that_overflowed_do_not_stay_in_the_statistics():
     assert torch.equal(spoilt.mean_, clean.mean_)
     assert torch.equal(spoilt.variance_, clean.variance_)
     assert spoilt.class_count_.tolist() == [4, 4]
+
+
+def _classes(n_rows=400, n_classes=4, scale=1.0):
+    generator = torch.Generator().manual_seed(0)
+    target = torch.arange(n_rows) % n_classes
+    return scale * (torch.randn(n_rows, 6, generator=generator) + 3 * target[:, None]), target
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("value", [1e6, -1e6, 1e30])
+@pytest.mark.parametrize("n_outliers", [1, 3])
+@pytest.mark.parametrize("n_before", [0, 1])
+def test_absurd_rows_are_passed_over_and_counted(dtype, value, n_outliers, n_before):
+    n_outliers = 1 if n_before == 0 else n_outliers  # the very first batch knows one outlier
+    x, target = _classes()
+    spoilt = x.clone()
+    spoilt[:n_outliers] = value
+    keep = torch.arange(len(x)) >= n_outliers
+    running, clean = RunningGaussian(4), RunningGaussian(4)
+    for _ in range(n_before):
+        running.update(x.to(dtype), target)
+        clean.update(x.to(dtype), target)
+    running.update(spoilt.to(dtype), target)
+    clean.update(x[keep].to(dtype), target[keep])
+    torch.testing.assert_close(running.mean_, clean.mean_)
+    torch.testing.assert_close(running.variance_, clean.variance_)
+    assert torch.equal(running.class_count_, clean.class_count_)
+    assert int(running.n_passed_over_) == n_outliers
+    assert (running.log_prob(x).argmax(1) == target).float().mean() > 0.99
+    running.forget()
+    assert int(running.n_passed_over_) == 0
+
+
+def test_no_row_of_heavy_tailed_classes_is_passed_over():
+    # At a thousand standard deviations: of a million rows of one feature, none was, nor of a million of six features.
+    generator = np.random.default_rng(0)
+    running = RunningGaussian(4)
+    for _ in range(200):
+        target = torch.as_tensor(generator.integers(0, 4, 100))
+        running.update(torch.as_tensor(generator.standard_t(2, (100, 6))) + target[:, None], target)
+    assert int(running.n_passed_over_) == 0
+    assert int(running.class_count_.sum()) == 20_000
+
+
+def test_a_network_whose_features_jump_is_followed_at_once():
+    running = RunningGaussian(4)
+    running.update(*_classes())
+    x, target = _classes(scale=1e5)
+    running.update(x, target)
+    fresh = RunningGaussian(4)
+    fresh.update(x, target)
+    torch.testing.assert_close(running.mean_, fresh.mean_)
+    torch.testing.assert_close(running.variance_, fresh.variance_)
+    assert int(running.n_passed_over_) == 0
+
+
+def test_a_class_that_moved_alone_is_followed_and_a_lone_row_of_it_is_not():
+    running = RunningGaussian(4)
+    x, target = _classes()
+    running.update(x, target)
+    before = running.mean_.clone()
+    lone = x.clone()[:8]
+    lone[0] += 1e5
+    running.update(lone[torch.arange(8) != 4], target[:8][torch.arange(8) != 4])  # the only row of class 0
+    assert torch.equal(running.mean_[0], before[0])
+    x[target == 0] += 1e5
+    running.update(x, target)
+    torch.testing.assert_close(running.mean_[0], x[target == 0].mean(0))
+    assert int(running.n_passed_over_) == 1
+
+
+def test_features_that_collapse_to_a_constant_leave_finite_labels_and_are_learnt_afresh():
+    relabeling, (x, target) = Relabeling(4, gamma=0.5), _classes()
+    y = torch.full((len(x), 4), 0.25)
+    for rows in (torch.ones_like(x), torch.ones_like(x), x):
+        relabeling.observe(rows, target)
+        label = relabeling.label(rows, y, mixed=True)
+        torch.testing.assert_close(label.sum(1), torch.ones(len(x)))
+    fresh = RunningGaussian(4)
+    fresh.update(x, target)
+    torch.testing.assert_close(relabeling.relabeler.density.mean_, fresh.mean_)
+    torch.testing.assert_close(relabeling.relabeler.density.variance_, fresh.variance_)
+
+
+def test_a_thousand_classes_of_two_rows_each():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.arange(2000) % 1000
+    center = 10 * torch.randn(1000, 8, generator=generator, dtype=torch.float64)
+    x = center[target] + 0.1 * torch.randn(2000, 8, generator=generator, dtype=torch.float64)
+    running = RunningGaussian(1000)
+    running.update(x, target)
+    pairs = x.view(2, 1000, 8)
+    torch.testing.assert_close(running.mean_, pairs.mean(0))
+    torch.testing.assert_close(running.variance_, pairs.var(0).mean(1))
+    assert int(running.n_passed_over_) == 0
+    spread = GenLabel(running).posterior(x)
+    torch.testing.assert_close(spread.sum(1), torch.ones(2000, dtype=torch.float64))
+    assert (spread.argmax(1) == target).double().mean() > 0.99
+
+
+def test_a_batch_without_rows_changes_nothing():
+    running, (x, target) = RunningGaussian(4), _classes()
+    running.update(x, target)
+    before = {name: value.clone() for name, value in running.state_dict().items()}
+    running.update(x[:0], target[:0])
+    assert all(torch.equal(value, before[name]) for name, value in running.state_dict().items())
+    assert running.log_prob(x[:0]).shape == (0, 4)
+
+
+def test_a_class_that_vanishes_for_an_epoch_comes_back():
+    running, (x, target) = RunningGaussian(4), _classes()
+    running.update(x, target)
+    others = target != 3
+    for _ in range(50):
+        running.update(x[others], target[others])
+    assert (running.log_prob(x).argmax(1) == target).float().mean() > 0.99
+    assert int(running.class_count_[3]) == 100
 
 
 def test_half_precision_features_make_float32_statistics():
