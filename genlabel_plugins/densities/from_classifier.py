@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import Any, Self
 
 import numpy as np
@@ -21,8 +20,7 @@ class FromClassifier(LearntState):
 
     A fitted classifier serves at once and is never fitted again (so its held-out accuracy is that on rows which
     it has not seen, `n_folds=None`); `fit` then only counts classes. An unfitted scikit-learn classifier is copied
-    and fitted by `fit`. A torch classifier returns logits, counts as fitted and stays in eval mode. The result
-    for the last batch is kept, so that one batch costs one call however often it is asked for.
+    and fitted by `fit`. A torch classifier returns logits, counts as fitted and stays in eval mode.
 
     Classes of a fitted scikit-learn classifier that are class indices stand for these; others (text, truth values,
     -1 and 1) are counted in its own order, which is the sorted one.
@@ -51,14 +49,12 @@ class FromClassifier(LearntState):
         self.classifier = classifier
         self.classifier_: Any = classifier if _is_fitted(classifier) else None
         self._declare("class_count_")
-        self._last: tuple[weakref.ref[Tensor], int | None, Tensor] | None = None
         self.eval()
 
     def fit(self, x: Tensor, target: Tensor, *, n_classes: int | None = None, generator: Any = None) -> Self:
         """Count the classes of rows `(N, *)` with targets `(N,)`, and fit the classifier unless it came fitted."""
         rows, target, n_classes = check_fit_inputs(x, target, n_classes)
         self.class_count_ = torch.bincount(target, minlength=n_classes)
-        self._last = None
         if not _is_fitted(self.classifier):
             from sklearn.base import clone  # noqa: PLC0415 - it takes longer to import than torch
 
@@ -80,6 +76,7 @@ class FromClassifier(LearntState):
         classes = np.asarray(self.classifier_.classes_)
         return int(classes.max()) + 1 if _are_indices(classes) else len(classes)
 
+    @torch.no_grad()
     def log_prob(self, x: Tensor) -> Tensor:
         """Log-posterior of the classifier, `(B, *) -> (B, C)`; minus infinity for a class it never saw.
 
@@ -88,15 +85,6 @@ class FromClassifier(LearntState):
         """
         if self.classifier_ is None:
             raise not_fitted("FromClassifier holds an unfitted classifier: call fit(x, target) first")
-        version = None if x.is_inference() else x._version  # an inference tensor does not count its changes
-        if self._last is not None and self._last[0]() is x and version is not None and self._last[1] == version:
-            return self._last[2]
-        with torch.no_grad():
-            log_prob = self._log_posterior(x)
-        self._last = (weakref.ref(x), version, log_prob)
-        return log_prob
-
-    def _log_posterior(self, x: Tensor) -> Tensor:
         if isinstance(self.classifier_, nn.Module):
             parameter = next(self.classifier_.parameters(), None)
             if parameter is not None and x.is_floating_point():
@@ -126,9 +114,6 @@ class FromClassifier(LearntState):
     def train(self, mode: bool = True) -> Self:
         """Stay in eval mode: a teacher drops nothing out and learns nothing."""
         return super().train(False)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_last": None}
 
 
 def _are_indices(classes: NDArray[Any]) -> bool:

@@ -199,32 +199,28 @@ def test_classes_that_do_not_map_are_refused_in_one_sentence():
         FromClassifier(several).fit(X, TARGET)
 
 
-class Counting(nn.Module):
-    """A torch classifier that counts its calls and drops out in training mode."""
+class Dropping(nn.Module):
+    """A torch classifier that drops out in training mode."""
 
     def __init__(self):
         super().__init__()
-        self.linear, self.drop, self.calls = nn.Linear(4, 3), nn.Dropout(), 0
+        self.linear, self.drop = nn.Linear(4, 3), nn.Dropout()
 
     def forward(self, x):
-        self.calls += 1
         return self.linear(self.drop(x))
 
 
-def test_a_torch_teacher_stays_in_eval_mode_and_is_called_once_a_batch():
-    network = Counting()
+def test_a_torch_teacher_stays_in_eval_mode():
+    network = Dropping()
     genlabel = GenLabel(FromClassifier(network)).train()
     x = X.float()
     first = genlabel.log_prob(x)
     assert not network.training
     assert not first.requires_grad
     assert torch.equal(genlabel.log_prob(x), first)
-    assert network.calls == 1
     assert torch.allclose(first, network.linear(x).log_softmax(1))
     x += 1  # changed in place: another batch
     assert not torch.equal(genlabel.log_prob(x), first)
-    genlabel.log_prob(x.clone())
-    assert network.calls == 3
     with torch.inference_mode():
         genlabel.log_prob(x * 1)
     assert pickle.loads(pickle.dumps(genlabel)).log_prob(x).shape == (150, 3)
