@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing.context import get_spawning_popen
 from typing import Any, TypeAlias
 
 import torch
@@ -60,7 +61,8 @@ class Mixer(ABC):
             that sees flattened rows, `(B, D), (B,) -> (B,)`.
         per_sample: Draw one `lam` per row instead of one per batch.
         generator: Source of randomness; by default the global one of the inputs' device. A DataLoader seeds the
-            global one differently in each worker, so leave it None there.
+            global one differently in each worker, so leave it None there: workers, and processes that are spawned with
+            the mixer, refuse it.
 
     Raises:
         ValueError: On an option out of range, naming the value and the choices.
@@ -95,11 +97,8 @@ class Mixer(ABC):
         if not self._checked:  # once: it waits for the device
             check_target(target, self.n_classes)
             self._checked = True
-        if self.generator is not None and get_worker_info() is not None:
-            raise ValueError(
-                "generator must be None in a DataLoader's workers, where each would draw the same numbers: "
-                "give the generator to the DataLoader"
-            )
+        if get_worker_info() is not None:
+            self._refuse_generator()
         with torch.no_grad():
             partner = draw_partner(x, target, self.pairing, self.generator)
             lam = self._draw_lam(x, partner, _label_dtype(first))
@@ -126,6 +125,19 @@ class Mixer(ABC):
             alpha = torch.full((n_rows if self.per_sample else 1,), self.alpha, device=device)
             lam = draw_beta(alpha, self.generator)
         return lam.to(partner.device, dtype, non_blocking=True).expand(n_rows)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Refuse a generator on the way to a process that is spawned, where an error would end in a long silence."""
+        if get_spawning_popen() is not None:
+            self._refuse_generator()
+        return vars(self)
+
+    def _refuse_generator(self) -> None:
+        if self.generator is not None:
+            raise ValueError(
+                "generator must be None in a DataLoader's workers, where each would draw the same numbers: "
+                "give the generator to the DataLoader"
+            )
 
     def __repr__(self) -> str:
         options = ", ".join(

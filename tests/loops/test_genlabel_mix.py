@@ -219,10 +219,17 @@ def test_a_loader_mixes_in_its_workers(n_workers, context):
         assert not torch.equal(batches[0][0], other[0][0])
 
 
-def test_workers_refuse_a_generator_that_each_would_repeat():
+@pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
+def test_workers_refuse_a_generator_that_each_would_repeat(context):
     x, target = rows()
     collate_fn = BatchMix(GenLabelMix(fitted(x, target), generator=seeded()))
-    loader = DataLoader(TensorDataset(x, target), batch_size=8, collate_fn=collate_fn, num_workers=1)
+    loader = DataLoader(
+        TensorDataset(x, target),
+        batch_size=8,
+        collate_fn=collate_fn,
+        num_workers=1,
+        multiprocessing_context=context,
+    )
     with pytest.raises(ValueError, match="generator must be None in a DataLoader's workers"):
         next(iter(loader))
 
