@@ -254,6 +254,9 @@ def test_repeated_names_are_numbered(tmp_path):
     table, notes = said(write(tmp_path / "t.csv", rows(columns="a,a")))
     assert table.column_names == ("a", "a (2)")
     assert "stands above 2 columns" in notes
+    table, notes = said(write(tmp_path / "u.csv", rows(columns="a,a,a (2),kind (2)")))
+    assert table.column_names == ("a", "a (3)", "a (2)", "kind (2)")
+    assert "the later ones are called 'a (3)'." in notes
 
 
 def test_missing_flags_and_unused_categories_leave_the_names_of_classes_alone():
@@ -267,6 +270,45 @@ def test_numbers_name_classes_in_their_order():
     table = prepare_table(frame().assign(kind=np.array([10, 9, 2])[N % 3] + 0.0), "kind")
     assert table.class_names == ("2", "9", "10")
     assert table.target[:3].tolist() == [2, 1, 0]
+
+
+CLASSES = {
+    "zeros in front": (
+        ["0012", "012", "12"],
+        "that are the same number and are kept apart: '0012' and '012' and '12'.",
+    ),
+    "a decimal place": (["1", "1.0", "2"], "that are the same number and are kept apart: '1' and '1.0'."),
+    "beyond a double": ([str(2**53), str(2**53 + 1), str(2**53 + 3)], ""),
+    "an exponent beside a word": (["1e1", "10", "ten"], "that are the same number and are kept apart: '10' and '1e1'."),
+    "letters alike": (["True", "TRUE", "true"], ""),
+}
+
+
+@pytest.mark.parametrize("gap", ["", "0.1,0.2,\n", "0.1,0.2,?\n"], ids=["whole", "gap", "mark"])
+@pytest.mark.parametrize(("names", "note"), CLASSES.values(), ids=CLASSES)
+def test_classes_are_the_text_in_the_file(tmp_path, names, note, gap):
+    table, notes = said(write(tmp_path / "t.csv", rows(60, target=lambda i: names[i % 3]) + gap))
+    assert sorted(table.class_names) == sorted(names)
+    assert [table.class_names[c] for c in table.target[:3]] == names
+    assert notes == " ".join(
+        filter(None, [gap and "1 row without a value of 'kind' left out.", note and f"Classes of 'kind' {note}"])
+    )
+
+
+@pytest.mark.parametrize("dtype", ["int64", "Int64", "float64", "Float64", "category", object])
+def test_numbers_of_a_frame_are_classes_to_the_last_digit(dtype):
+    numbers = [1, 2, 3] if "loat" in str(dtype) else [2**53, 2**53 + 1, 2**53 + 3]
+    kind = pd.Series(numbers * 20, dtype="Int64" if dtype == "Int64" else None)
+    if dtype != "int64":
+        kind[59] = None if dtype == "Int64" else kind[59]
+    table = prepare_table(frame().assign(kind=kind.astype(dtype)), "kind")
+    assert table.class_names == tuple(map(str, numbers))
+
+
+def test_blanks_around_a_class_are_no_part_of_it_and_that_is_said():
+    table = prepare_table(frame().assign(kind=["x", "y", " x"] * 20), "kind")
+    assert table.counts.tolist() == [40, 20]
+    assert "that differ in blanks around them alone and are one: ' x' and 'x'." in table.treatments[0]
 
 
 def test_a_target_of_lists_or_dates_is_refused():

@@ -6,10 +6,10 @@ import codecs
 import csv
 import gzip
 import io
+import itertools
 import re
 import warnings
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,7 +76,10 @@ def read_table(path: str | Path, *, target: str | None = None, encoding: str | N
         raise TableError(
             f"{path.name} has {len(frame)} rows and {frame.shape[1]} columns: there is nothing to diagnose"
         )
-    names, renamed = distinct_names([str(name).strip() for name in frame.columns])
+    given = [str(name).strip() for name in frame.columns]
+    if target is not None and given.count(target) > 1:
+        raise TableError(f"the name of the target column {target!r} stands above more than one column")
+    names, renamed = distinct_names(given)
     code = table.code if names == list(frame.columns) else ""
     frame.columns = pandas().Index(names)
     return FileTable(frame, notes + renamed, code)
@@ -87,17 +90,24 @@ def distinct_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
     Example:
         >>> distinct_names(["a", "b", "a"])
-        (['a', 'b', 'a (2)'], ["The name 'a' stands above 2 columns: the later ones are called 'a (2)' and so on."])
+        (['a', 'b', 'a (2)'], ["The name 'a' stands above 2 columns: the later ones are called 'a (2)'."])
     """
-    seen: Counter[str] = Counter()
-    distinct = []
+    taken, distinct = set(names), []
+    later: dict[str, list[str]] = {}  # what the repetitions of each name are called
     for name in names:
-        seen[name] += 1
-        distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+        if name not in later:
+            later[name] = []
+            distinct.append(name)
+            continue
+        numbered = (f"{name} ({number})" for number in itertools.count(len(later[name]) + 2))
+        distinct.append(next(other for other in numbered if other not in taken))
+        later[name].append(distinct[-1])
+        taken.add(distinct[-1])
     notes = [
-        f"The name {name!r} stands above {count} columns: the later ones are called '{name} (2)' and so on."
-        for name, count in seen.items()
-        if count > 1
+        f"The name {name!r} stands above {len(others) + 1} columns: the later ones are called {others[0]!r}"
+        f"{' and so on' if len(others) > 1 else ''}."
+        for name, others in later.items()
+        if others
     ]
     return distinct, notes
 
@@ -202,18 +212,20 @@ def _parse(path: Path, target: str | None, encoding: str) -> FileTable:
         separator = max(SEPARATORS, key=lambda mark: len(next(csv.reader([line], delimiter=mark))))
         file.seek(0)
         header = next(record for record in csv.reader(file, delimiter=separator) if any(map(str.strip, record)))
-    names, notes = distinct_names([name.strip() or "unnamed" for name in header])
+    names = [name.strip() or "unnamed" for name in header]
+    notes = []
     if separator != ",":
         notes.append(f"Columns are separated by {SEPARATORS[separator]}.")
     options: dict[str, Any] = {
         "sep": separator,
-        "names": names,
+        "names": range(len(header)),  # which are distinct
         "header": 0,
         "index_col": False,
         "encoding": encoding,
         "compression": "gzip" if _is_gzip(path) else None,
         "keep_default_na": False,
-        "na_values": {name: list(NO_CLASS if name == target else MISSING) for name in names},
+        "na_values": {i: list(NO_CLASS if name == target else MISSING) for i, name in enumerate(names)},
+        "dtype": {i: str for i, name in enumerate(names) if name == target},  # "01" and "1" are two classes
         "skipinitialspace": True,
         "low_memory": False,
     }
@@ -227,6 +239,7 @@ def _parse(path: Path, target: str | None, encoding: str) -> FileTable:
             if not all(frame[name].dropna().str.match(THOUSANDS).all() for name in gained):
                 frame = commas
                 notes.append("Numbers are written with a decimal comma.")
+    frame.columns = pandas_.Index(names)
     is_plain = names == header and separator == "," and encoding == "utf-8-sig" and _is_named_as_packed(path)
     return FileTable(frame, notes, f"pd.read_csv({path.name!r})" if is_plain else "")
 
