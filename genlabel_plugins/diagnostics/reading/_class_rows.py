@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genlabel_plugins.diagnostics.reading._files import MISSING, pandas
+from genlabel_plugins.diagnostics.reading._files import MISSING
+from genlabel_plugins.diagnostics.reading._pandas import pandas
 from genlabel_plugins.diagnostics.reading.labeled_table import MIN_ROWS_PER_CLASS, TableError
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def class_labels(frame: pd.DataFrame, target: str) -> tuple[pd.Series[str], list
     written = values.map(_word, na_action="ignore").astype(object)
     names = written.str.strip()
     names = names.mask(names == "")
-    if not isinstance(column.dtype, pd.CategoricalDtype):  # whose levels are declared
+    is_declared = isinstance(column.dtype, pd.CategoricalDtype)
+    if not is_declared:
         names = _without_gaps(names, target)
     n_classes = names.nunique()
     if n_classes > MAX_CLASSES:
@@ -53,7 +55,7 @@ def class_labels(frame: pd.DataFrame, target: str) -> tuple[pd.Series[str], list
     if n_missing == len(names):
         raise TableError(f"the target column {target!r} is empty")
     notes = [f"{count(n_missing, 'row')} without a value of {target!r} left out."] if n_missing else []
-    odd = sorted(set(names.dropna()) & set(MISSING))
+    odd = [] if is_declared else sorted(set(names.dropna()) & set(MISSING))
     if odd:
         notes.append(f"Taken for a class of {target!r}, though it may stand for none: {', '.join(map(repr, odd))}.")
     alike = _alike(names.dropna().unique(), _exact_number)
