@@ -4,6 +4,8 @@ import gzip
 
 import numpy as np
 import pandas as pd
+import polars
+import pyarrow.parquet
 import pytest
 from typer.testing import CliRunner
 
@@ -82,12 +84,23 @@ def test_a_file_that_cannot_be_read_costs_one_sentence(tmp_path, raw, said):
     assert said in done.stderr
 
 
+ARFF = "@attribute a real\n@attribute kind {x,y}\n@data\n"
+
+
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ("@relation r\n@attribute a string\n@attribute kind {x,y}\n@data\n'q',x\n", "String attributes"),
+        ("@relation r\n@attribute a relational\n@attribute b real\n@end a\n@data\n'1',x\n", "attribute of a kind"),
         ("@relation r\n@attribute a real\n@attribute kind {x,y}\n@data\n% none\n{0 1.5, 1 x}\n", "sparse ARFF"),
-        ("nonsense", ""),
+        ("nonsense", "has no @data"),
+        (ARFF + "1,x\n1,x,7\n", "line 5 has 3 values for 2 attributes"),
+        (ARFF + "1,x\n2\n", "line 5 has 1 values for 2 attributes"),
+        (ARFF + "1,z\n", "'kind' holds 'z', which is not among its declared values"),
+        (ARFF + "one,x\n", "'a' is numeric, but not all of its values"),
+        (ARFF + "1,'x'y\n", "line 4 cannot be read from 'y' on"),
+        ("@attribute a {x,y\n@data\nx\n", "line 1 does not close the brace of 'a'"),
+        ("@attribute\n@data\nx\n", "line 1 names no attribute"),
+        ("@attribute a {" + ",".join(f"v{i}" for i in range(60)) + "\n@data\nx\n", "does not close the brace"),
     ],
 )
 def test_arff_of_another_kind_costs_one_sentence(tmp_path, body, said):
@@ -95,6 +108,7 @@ def test_arff_of_another_kind_costs_one_sentence(tmp_path, body, said):
     assert done.exit_code == 2
     assert said in done.stderr
     assert "ARFF" in done.stderr or "attributes" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_a_wrong_place_for_the_report_is_refused_before_the_work(tmp_path):
@@ -243,6 +257,97 @@ def test_bytes_of_parquet_are_text(tmp_path):
     assert load_table(tmp_path / "t.parquet", "kind").column_names == ("a", "t=\\xff", "t=u")
 
 
+def test_declared_levels_are_levels(tmp_path):
+    levels = ["NA", "None", "?", "1"]
+    declared = frame(
+        level=pd.Categorical(np.array(levels)[N // 2 % 4]), few=pd.Categorical(np.where(N % 5 < 3, "NA", "x"))
+    )
+    declared.loc[7, "level"] = None
+    declared.to_parquet(tmp_path / "t.parquet")
+    for table in (prepare_table(declared, "kind"), load_table(tmp_path / "t.parquet", "kind")):
+        expected = ("a", "level=(missing)", "level=1", "level=?", "level=NA", "level=None", "few=NA", "few=x")
+        assert table.column_names == expected
+        assert list(table.cardinality) == [5, 2]
+        assert table.x[:, 1:].sum(0).tolist() == [1, 13, 14, 16, 16, 36, 24]
+    table = load_table(tmp_path / "t.parquet", "level")
+    assert (table.class_names, table.counts.tolist()) == (("1", "?", "NA", "None"), [13, 14, 16, 16])
+    assert "may stand for none" not in " ".join(table.treatments)
+
+
+def test_what_weka_writes_in_arff_is_read(tmp_path):
+    head = r"""% a comment
+@RELATION 'a table'
+@attribute	'it\'s long'	REAL
+@attribute x integer
+@attribute x {1, 2, 3, 4} % repeated
+@attribute level{ NA , 'two words', "it's", '?' }
+@attribute day date "yyyy-MM-dd HH:mm"
+@attribute note string
+@attribute kind { 'it\'s' , b,'50% \u00e9' }
+
+@data
+% rows
+"""
+    kinds, levels = [r"'it\'s'", "b", r"'50% \u00e9'"], ["NA", '"two words"', r"'it\'s'", "'?'"]
+    lines = [
+        f"{i / 7}, {i * i},{i % 4 + 1},{levels[i // 2 % 4]},'2020-01-0{i % 9 + 1} 10:00',NULL,{kinds[i % 3]}"
+        f"{', {5}' * (i > 57)}"
+        for i in range(60)
+    ]
+    path = write(tmp_path / "t.arff", head + "\r\n".join([*lines, "?,?,?,?,?,?,? % none"]))
+    table, notes = said(path)
+    assert table.class_names == ("50% é", "b", "it's")
+    assert [table.class_names[c] for c in table.target[:3]] == ["it's", "b", "50% é"]
+    assert table.column_names == (
+        *("it's long", "x", "x (2)=1", "x (2)=2", "x (2)=3", "x (2)=4"),
+        *("level=?", "level=NA", "level=it's", "level=two words"),
+    )
+    np.testing.assert_allclose(table.x[:, 0], N / 7, rtol=1e-15)
+    np.testing.assert_array_equal(table.x[:, 1], N * N)
+    np.testing.assert_array_equal(table.x[:, 2:6], np.eye(4)[N % 4])
+    np.testing.assert_array_equal(table.x[:, 6:], np.eye(4)[np.array([1, 3, 2, 0])[N // 2 % 4]])
+    for note in ("Weights of rows are not used: 2", "1 row without", "dates or times", "'day'", "missing: 'note'"):
+        assert note in notes
+
+
+def test_arff_is_read_between_blanks_too(tmp_path):
+    lines = [f"{i * i} {'xy'[i % 2]}" for i in range(30)]
+    table = load_table(write(tmp_path / "t.arff", ARFF.replace(",", " ") + "\n".join(lines)), "kind")
+    assert (table.class_names, table.counts.tolist()) == (("x", "y"), [15, 15])
+    assert table.x[:, 0].tolist() == [i * i for i in range(30)]
+
+
+def test_columns_of_parquet_that_pandas_cannot_hold_are_left_out_by_name(tmp_path):
+    columns = frame(time=N * 3_601 * 10**9 + 1, big=N).to_dict("list")
+    table = polars.DataFrame(columns).with_columns(polars.col("time").mod(86_400 * 10**9).cast(polars.Time))
+    table.write_parquet(tmp_path / "time.parquet")
+    table.with_columns(polars.col("big").cast(polars.Int128)).write_parquet(tmp_path / "both.parquet")
+    table, notes = said(tmp_path / "time.parquet")
+    assert table.column_names == ("a",)
+    assert "Left out because pandas cannot hold its values (Value 1 has non-zero nanoseconds): 'time'." in notes
+    table, notes = said(tmp_path / "both.parquet")
+    assert table.column_names == ("a",)
+    assert "pandas cannot hold its values (128 bits each): 'big'." in notes
+    with pytest.raises(TableError, match="the target column 'big' cannot be read: pandas cannot hold"):
+        load_table(tmp_path / "both.parquet", "big")
+
+
+def test_repeated_names_and_whole_numbers_of_parquet_are_as_in_the_file(tmp_path):
+    a, kinds = frame()["a"].to_numpy(), [2**53, 2**53 + 1, None]
+    table = pyarrow.table([a, a**2, pyarrow.array(kinds * 20)], names=["a", "a", "kind"])
+    pyarrow.parquet.write_table(table, tmp_path / "t.parquet")
+    table, notes = said(tmp_path / "t.parquet")
+    assert table.column_names == ("a", "a (2)")
+    np.testing.assert_array_equal(table.x[:, 1], table.x[:, 0] ** 2)
+    assert table.class_names == ("9007199254740992", "9007199254740993")
+    assert "stands above 2 columns" in notes
+
+
+def test_an_unnamed_index_of_parquet_is_none(tmp_path):
+    frame().sample(frac=1, random_state=0).to_parquet(tmp_path / "t.parquet")
+    assert load_table(tmp_path / "t.parquet", "kind").column_names == ("a",)
+
+
 def test_a_named_index_of_parquet_is_a_column(tmp_path):
     frame().set_index("a").to_parquet(tmp_path / "t.parquet")
     table, notes = said(tmp_path / "t.parquet")
@@ -254,6 +359,9 @@ def test_repeated_names_are_numbered(tmp_path):
     table, notes = said(write(tmp_path / "t.csv", rows(columns="a,a")))
     assert table.column_names == ("a", "a (2)")
     assert "stands above 2 columns" in notes
+    table, notes = said(write(tmp_path / "u.csv", rows(columns="a,a,a (2),kind (2)")))
+    assert table.column_names == ("a", "a (3)", "a (2)", "kind (2)")
+    assert "the later ones are called 'a (3)'." in notes
 
 
 def test_missing_flags_and_unused_categories_leave_the_names_of_classes_alone():
@@ -267,6 +375,45 @@ def test_numbers_name_classes_in_their_order():
     table = prepare_table(frame().assign(kind=np.array([10, 9, 2])[N % 3] + 0.0), "kind")
     assert table.class_names == ("2", "9", "10")
     assert table.target[:3].tolist() == [2, 1, 0]
+
+
+CLASSES = {
+    "zeros in front": (
+        ["0012", "012", "12"],
+        "that are the same number and are kept apart: '0012' and '012' and '12'.",
+    ),
+    "a decimal place": (["1", "1.0", "2"], "that are the same number and are kept apart: '1' and '1.0'."),
+    "beyond a double": ([str(2**53), str(2**53 + 1), str(2**53 + 3)], ""),
+    "an exponent beside a word": (["1e1", "10", "ten"], "that are the same number and are kept apart: '10' and '1e1'."),
+    "letters alike": (["True", "TRUE", "true"], ""),
+}
+
+
+@pytest.mark.parametrize("gap", ["", "0.1,0.2,\n", "0.1,0.2,?\n"], ids=["whole", "gap", "mark"])
+@pytest.mark.parametrize(("names", "note"), CLASSES.values(), ids=CLASSES)
+def test_classes_are_the_text_in_the_file(tmp_path, names, note, gap):
+    table, notes = said(write(tmp_path / "t.csv", rows(60, target=lambda i: names[i % 3]) + gap))
+    assert sorted(table.class_names) == sorted(names)
+    assert [table.class_names[c] for c in table.target[:3]] == names
+    assert notes == " ".join(
+        filter(None, [gap and "1 row without a value of 'kind' left out.", note and f"Classes of 'kind' {note}"])
+    )
+
+
+@pytest.mark.parametrize("dtype", ["int64", "Int64", "float64", "Float64", "category", object])
+def test_numbers_of_a_frame_are_classes_to_the_last_digit(dtype):
+    numbers = [1, 2, 3] if "loat" in str(dtype) else [2**53, 2**53 + 1, 2**53 + 3]
+    kind = pd.Series(numbers * 20, dtype="Int64" if dtype == "Int64" else None)
+    if dtype != "int64":
+        kind[59] = None if dtype == "Int64" else kind[59]
+    table = prepare_table(frame().assign(kind=kind.astype(dtype)), "kind")
+    assert table.class_names == tuple(map(str, numbers))
+
+
+def test_blanks_around_a_class_are_no_part_of_it_and_that_is_said():
+    table = prepare_table(frame().assign(kind=["x", "y", " x"] * 20), "kind")
+    assert table.counts.tolist() == [40, 20]
+    assert "that differ in blanks around them alone and are one: ' x' and 'x'." in table.treatments[0]
 
 
 def test_a_target_of_lists_or_dates_is_refused():

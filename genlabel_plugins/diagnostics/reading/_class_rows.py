@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genlabel_plugins.diagnostics.reading._files import MISSING, pandas
+from genlabel_plugins.diagnostics.reading._files import MISSING
+from genlabel_plugins.diagnostics.reading._pandas import pandas
 from genlabel_plugins.diagnostics.reading.labeled_table import MIN_ROWS_PER_CLASS, TableError
 
 if TYPE_CHECKING:
@@ -19,29 +21,30 @@ MANY_NUMBERS = 20  # distinct numbers in a target from which on they look like m
 
 
 def class_labels(frame: pd.DataFrame, target: str) -> tuple[pd.Series[str], list[str]]:
-    """Class of each row as text, missing where there is none, and what was done.
+    """Class of each row as the text that the file holds, missing where there is none, and what was done.
 
     Raises:
         TableError: If there is no such column, or it holds measurements or names instead of classes.
+
+    Example:
+        >>> import pandas as pd
+        >>> names, notes = class_labels(pd.DataFrame({"kind": ["1", "1.0", "2"]}), "kind")
+        >>> list(names), notes
+        (['1', '1.0', '2'], ["Classes of 'kind' that are the same number and are kept apart: '1' and '1.0'."])
     """
     pd = pandas()
-    labels = _target_column(frame, target)
-    if isinstance(labels.dtype, pd.CategoricalDtype):
-        labels = labels.astype(object)  # a category without rows is no class
-    known = labels.dropna()
-    if pd.api.types.is_datetime64_any_dtype(known):
+    column = _target_column(frame, target)
+    if pd.api.types.is_datetime64_any_dtype(column.dropna()):
         raise TableError(f"the target column {target!r} holds dates: it must hold classes")
-    if known.map(lambda value: isinstance(value, list | dict | set | np.ndarray)).any():
+    values = column.astype(object)  # a category without rows is no class
+    if values.dropna().map(lambda value: isinstance(value, list | dict | set | np.ndarray)).any():
         raise TableError(f"the target column {target!r} holds lists: it must hold one class per row")
-    numbers = pd.to_numeric(known[~known.astype(str).str.strip().isin(MISSING)], errors="coerce")
-    is_flag = known.map(pd.api.types.is_bool).all()
-    if not is_flag and len(numbers) and np.isfinite(numbers.to_numpy(dtype="float64", na_value=np.nan)).all():
-        labels = pd.to_numeric(labels, errors="coerce")  # words for missing values among numbers
-        _check_numbers(numbers, target)
-        whole = bool((numbers == numbers.round()).all())
-        names = labels.map(lambda value: None if pd.isna(value) else str(int(value)) if whole else str(value))
-    else:
-        names = labels.map(lambda value: None if pd.isna(value) else str(value).strip() or None)
+    written = values.map(_word, na_action="ignore").astype(object)
+    names = written.str.strip()
+    names = names.mask(names == "")
+    is_declared = isinstance(column.dtype, pd.CategoricalDtype)
+    if not is_declared:
+        names = _without_gaps(names, target)
     n_classes = names.nunique()
     if n_classes > MAX_CLASSES:
         raise TableError(
@@ -52,9 +55,15 @@ def class_labels(frame: pd.DataFrame, target: str) -> tuple[pd.Series[str], list
     if n_missing == len(names):
         raise TableError(f"the target column {target!r} is empty")
     notes = [f"{count(n_missing, 'row')} without a value of {target!r} left out."] if n_missing else []
-    odd = sorted(set(names.dropna()) & set(MISSING))
+    odd = [] if is_declared else sorted(set(names.dropna()) & set(MISSING))
     if odd:
         notes.append(f"Taken for a class of {target!r}, though it may stand for none: {', '.join(map(repr, odd))}.")
+    alike = _alike(names.dropna().unique(), _exact_number)
+    if alike:
+        notes.append(f"Classes of {target!r} that are the same number and are kept apart: {alike}.")
+    blank = _alike(written[names.notna()].unique(), str.strip)
+    if blank:
+        notes.append(f"Classes of {target!r} that differ in blanks around them alone and are one: {blank}.")
     return names, notes
 
 
@@ -104,9 +113,41 @@ def _target_column(frame: pd.DataFrame, target: str) -> pd.Series[Any]:
         if all(_is_number(name) for name in columns):
             hint = "; the first line holds numbers where names of columns belong"
         raise TableError(f"there is no column {target!r}: {kind} {listed}{hint}")
-    if f"{target} (2)" in columns:
+    if columns.count(target) > 1:
         raise TableError(f"the name of the target column {target!r} stands above more than one column")
     return frame[target]
+
+
+def _word(value: object) -> str:
+    """A value as the file writes it; a whole float is written as an integer, which it stands for in binary files."""
+    return str(int(value)) if isinstance(value, float | np.floating) and float(value).is_integer() else str(value)
+
+
+def _without_gaps(names: pd.Series[Any], target: str) -> pd.Series[Any]:
+    """Classes, of which words for missing values are none where all others are numbers."""
+    words = names.dropna()
+    is_gap = words.isin(MISSING)
+    numbers = pandas().to_numeric(words[~is_gap].str.replace(",", "."), errors="coerce").astype("float64")
+    if not len(numbers) or not np.isfinite(numbers).all():
+        return names
+    _check_numbers(numbers, target)
+    return names.mask(names.isin(MISSING))
+
+
+def _alike(words: Iterable[str], same_as: Callable[[str], object]) -> str:
+    """Words that some function cannot tell apart, listed."""
+    groups: dict[object, list[str]] = {}
+    for word in sorted(words):
+        groups.setdefault(same_as(word), []).append(word)
+    return "; ".join(" and ".join(map(repr, group)) for group in groups.values() if len(group) > 1)
+
+
+def _exact_number(word: str) -> Decimal | str:
+    try:
+        number = Decimal(word)
+    except InvalidOperation:
+        return word
+    return word if number.is_nan() else number
 
 
 def _check_numbers(numbers: pd.Series[Any], target: str) -> None:

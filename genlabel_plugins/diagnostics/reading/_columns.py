@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genlabel_plugins.diagnostics.reading._class_rows import count
-from genlabel_plugins.diagnostics.reading._files import MISSING, pandas
+from genlabel_plugins.diagnostics.reading._files import MISSING
+from genlabel_plugins.diagnostics.reading._pandas import pandas
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -111,8 +112,11 @@ def _encode_text(
     if _holds_time(column):
         said[DATES].append(name)
         return
-    words = column.dropna().astype(str).str.strip()
-    words = words[~words.isin(MISSING)]
+    words = column.dropna().astype(str)
+    is_declared = isinstance(column.dtype, pandas().CategoricalDtype)
+    if not is_declared:  # of levels that the file declares, none is a number or stands for a missing value
+        words = words.str.strip()
+        words = words[~words.isin(MISSING)]
     if words.nunique() <= 1 and len(words) >= (1 - MAX_MISSING) * len(column):
         if words.nunique() == 1 and len(words) < len(column):  # a level and its absence
             said[INDICATORS].append(name)
@@ -123,17 +127,17 @@ def _encode_text(
     if len(words) < (1 - MAX_MISSING) * len(column):
         said[SPARSE].append(name)
         return
-    if words.str.match(DATE).all():
+    if not is_declared and words.str.match(DATE).all():
         said[DATES].append(name)
         return
     parsed = pandas().to_numeric(words, errors="coerce")
-    n_parsed = int(parsed.notna().sum())
+    n_parsed = 0 if is_declared else int(parsed.notna().sum())
     if n_parsed >= MIN_NUMERIC * len(words) and (n_parsed < len(words) or words.nunique() > 2):
         if n_parsed < len(words):
             odd = words[parsed.isna()].iloc[0]
             said[f"Words among numbers, such as {odd!r}, count as missing"].append(name)
         numbers[name] = parsed.reindex(column.index).to_numpy(dtype="float64")
-    elif words.nunique() > MAX_LEVELS and words.str.match(QUANTITY).mean() >= MIN_NUMERIC:
+    elif words.nunique() > MAX_LEVELS and not is_declared and words.str.match(QUANTITY).mean() >= MIN_NUMERIC:
         said[QUANTITIES].append(name)
     elif words.nunique() > MAX_LEVELS:
         said[MANY_LEVELS].append(name)

@@ -5,16 +5,18 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
-import io
+import itertools
 import re
 import warnings
 import zlib
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
+from genlabel_plugins.diagnostics.reading._arff import read_arff
+from genlabel_plugins.diagnostics.reading._pandas import pandas
+from genlabel_plugins.diagnostics.reading._parquet import read_parquet
 from genlabel_plugins.diagnostics.reading.labeled_table import TableError, brief
 
 if TYPE_CHECKING:
@@ -25,7 +27,6 @@ PACKED = (".gz", ".bz2", ".xz", ".zip", ".zst", ".tar")  # names from which pand
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 NO_CLASS = ("", "?", "NaN", "nan", "-nan", "#N/A", "<NA>")  # other words of MISSING may name a class
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "-nan", "NULL", "null", "None", "<NA>")
-SPARSE_ARFF = re.compile(r"^[ \t]*@data[ \t\r]*\n([ \t\r]*(%.*)?\n)*[ \t]*\{", re.IGNORECASE | re.MULTILINE)
 THOUSANDS = r"-?[1-9]\d{0,2},\d{3}$"
 
 
@@ -58,25 +59,26 @@ def read_table(path: str | Path, *, target: str | None = None, encoding: str | N
     path = Path(path)
     start = _first_bytes(path)
     if start.startswith(PARQUET):
-        table = _read_parquet(path)
+        table = FileTable(*read_parquet(path, target), f"pd.read_parquet({path.name!r})")
     elif start.startswith(ZIP):
         raise TableError(f"{path.name} is a ZIP archive or a spreadsheet: save the table as CSV first")
     elif ".arff" in (suffix.lower() for suffix in path.suffixes[-2:]):
-        table = _read_arff(path, encoding)
+        with _sentences(path), _open(path, "rb") as file:
+            text = _decode(file.read(), encoding)
+        table = FileTable(*read_arff(text, path.name, target), "")
     elif path.suffix.lower() in (".parquet", ".pq"):
         raise TableError(f"{path.name} is not a Parquet file: it does not begin with PAR1")
     else:
         table = _read_csv(path, target, encoding)
     frame, notes = table.frame, list(table.notes)
-    index = [str(name) for name in frame.index.names if name is not None]
-    if index:
-        frame = frame.reset_index(allow_duplicates=True)
-        notes.append(f"Taken from the index: {', '.join(map(repr, index))}.")
     if frame.empty:
         raise TableError(
             f"{path.name} has {len(frame)} rows and {frame.shape[1]} columns: there is nothing to diagnose"
         )
-    names, renamed = distinct_names([str(name).strip() for name in frame.columns])
+    given = [str(name).strip() for name in frame.columns]
+    if target is not None and given.count(target) > 1:
+        raise TableError(f"the name of the target column {target!r} stands above more than one column")
+    names, renamed = distinct_names(given)
     code = table.code if names == list(frame.columns) else ""
     frame.columns = pandas().Index(names)
     return FileTable(frame, notes + renamed, code)
@@ -87,30 +89,26 @@ def distinct_names(names: Sequence[str]) -> tuple[list[str], list[str]]:
 
     Example:
         >>> distinct_names(["a", "b", "a"])
-        (['a', 'b', 'a (2)'], ["The name 'a' stands above 2 columns: the later ones are called 'a (2)' and so on."])
+        (['a', 'b', 'a (2)'], ["The name 'a' stands above 2 columns: the later ones are called 'a (2)'."])
     """
-    seen: Counter[str] = Counter()
-    distinct = []
+    taken, distinct = set(names), []
+    later: dict[str, list[str]] = {}  # what the repetitions of each name are called
     for name in names:
-        seen[name] += 1
-        distinct.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+        if name not in later:
+            later[name] = []
+            distinct.append(name)
+            continue
+        numbered = (f"{name} ({number})" for number in itertools.count(len(later[name]) + 2))
+        distinct.append(next(other for other in numbered if other not in taken))
+        later[name].append(distinct[-1])
+        taken.add(distinct[-1])
     notes = [
-        f"The name {name!r} stands above {count} columns: the later ones are called '{name} (2)' and so on."
-        for name, count in seen.items()
-        if count > 1
+        f"The name {name!r} stands above {len(others) + 1} columns: the later ones are called {others[0]!r}"
+        f"{' and so on' if len(others) > 1 else ''}."
+        for name, others in later.items()
+        if others
     ]
     return distinct, notes
-
-
-def pandas() -> Any:
-    """Import pandas, whose absence costs one sentence."""
-    try:
-        import pandas  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        if error.name != "pandas":
-            raise
-        raise ModuleNotFoundError("reading tables needs pandas: pip install 'genlabel-plugins[cli]'") from error
-    return pandas
 
 
 def _first_bytes(path: Path) -> bytes:
@@ -126,44 +124,6 @@ def _first_bytes(path: Path) -> bytes:
     if not start:
         raise TableError(f"{path.name} is empty")
     return start
-
-
-def _read_parquet(path: Path) -> FileTable:
-    try:
-        frame: pd.DataFrame = pandas().read_parquet(path)
-    except ImportError as error:
-        raise TableError("reading Parquet needs pyarrow: pip install 'genlabel-plugins[cli]'") from error
-    except Exception as error:  # pyarrow has its own kinds
-        raise TableError(f"{path.name} is not readable as Parquet: {brief(error)}") from error
-    for name in frame.select_dtypes(object).columns.unique():
-        frame[name] = frame[name].map(_as_text)
-    return FileTable(frame, [], f"pd.read_parquet({path.name!r})")
-
-
-def _read_arff(path: Path, encoding: str | None) -> FileTable:
-    from scipy.io import arff  # noqa: PLC0415 - slow to import
-
-    with _sentences(path), _open(path, "rb") as file:
-        text = _decode(file.read(), encoding)
-    if SPARSE_ARFF.search(text):
-        raise TableError(f"{path.name} is a sparse ARFF file, which is not supported: save the table as CSV")
-    try:
-        rows, _ = arff.loadarff(io.StringIO(text.encode("ascii", "xmlcharrefreplace").decode()))
-    except NotImplementedError as error:
-        raise TableError(
-            f"{path.name} has attributes of a kind that is not supported ({brief(error)}): only numeric, nominal "
-            "and date ones are; save the table as CSV"
-        ) from error
-    except StopIteration as error:
-        raise TableError(f"{path.name} is not readable as ARFF: it has no @data") from error
-    except Exception as error:  # scipy raises whatever its parser trips over
-        raise TableError(f"{path.name} is not readable as ARFF: {brief(error)}") from error
-    frame: pd.DataFrame = pandas().DataFrame(rows)
-    frame.columns = frame.columns.map(_with_letters)
-    for name in frame.select_dtypes(object):
-        words = frame[name].str.decode("ascii").str.strip("'\"").map(_with_letters)
-        frame[name] = words.mask(words == "?")
-    return FileTable(frame, [], "")
 
 
 def _read_csv(path: Path, target: str | None, encoding: str | None) -> FileTable:
@@ -202,18 +162,20 @@ def _parse(path: Path, target: str | None, encoding: str) -> FileTable:
         separator = max(SEPARATORS, key=lambda mark: len(next(csv.reader([line], delimiter=mark))))
         file.seek(0)
         header = next(record for record in csv.reader(file, delimiter=separator) if any(map(str.strip, record)))
-    names, notes = distinct_names([name.strip() or "unnamed" for name in header])
+    names = [name.strip() or "unnamed" for name in header]
+    notes = []
     if separator != ",":
         notes.append(f"Columns are separated by {SEPARATORS[separator]}.")
     options: dict[str, Any] = {
         "sep": separator,
-        "names": names,
+        "names": range(len(header)),  # which are distinct
         "header": 0,
         "index_col": False,
         "encoding": encoding,
         "compression": "gzip" if _is_gzip(path) else None,
         "keep_default_na": False,
-        "na_values": {name: list(NO_CLASS if name == target else MISSING) for name in names},
+        "na_values": {i: list(NO_CLASS if name == target else MISSING) for i, name in enumerate(names)},
+        "dtype": {i: str for i, name in enumerate(names) if name == target},  # "01" and "1" are two classes
         "skipinitialspace": True,
         "low_memory": False,
     }
@@ -223,10 +185,11 @@ def _parse(path: Path, target: str | None, encoding: str) -> FileTable:
         frame: pd.DataFrame = pandas_.read_csv(path, **options)
         if separator != ",":
             commas = pandas_.read_csv(path, decimal=",", **options)
-            gained = frame.select_dtypes(object).columns.difference(commas.select_dtypes(object).columns)
+            gained = set(_texts(frame)) - set(_texts(commas))
             if not all(frame[name].dropna().str.match(THOUSANDS).all() for name in gained):
                 frame = commas
                 notes.append("Numbers are written with a decimal comma.")
+    frame.columns = pandas_.Index(names)
     is_plain = names == header and separator == "," and encoding == "utf-8-sig" and _is_named_as_packed(path)
     return FileTable(frame, notes, f"pd.read_csv({path.name!r})" if is_plain else "")
 
@@ -255,14 +218,9 @@ def _sentences(path: Path) -> Iterator[None]:
         raise TableError(f"{path.name} is not readable as CSV: {brief(error)}") from error
 
 
-def _as_text(value: Any) -> Any:
-    """Bytes as text, and anything else as it is."""
-    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value
-
-
-def _with_letters(text: str) -> str:
-    """Undo the numbers that stand for letters beyond ASCII, which scipy does not read."""
-    return re.sub(r"&#(\d+);", lambda found: chr(int(found[1])), text)
+def _texts(frame: pd.DataFrame) -> list[int]:
+    """Columns read as text, whatever this version of pandas makes of it."""
+    return list(frame.select_dtypes(exclude=["number", "bool"]).columns)
 
 
 def _decode(raw: bytes, encoding: str | None) -> str:

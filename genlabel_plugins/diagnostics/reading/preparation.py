@@ -12,7 +12,8 @@ from sklearn.decomposition import PCA
 
 from genlabel_plugins.diagnostics.reading._class_rows import class_labels, count, large_enough
 from genlabel_plugins.diagnostics.reading._columns import Encoded, encode_columns, row_counters
-from genlabel_plugins.diagnostics.reading._files import pandas, read_table
+from genlabel_plugins.diagnostics.reading._files import read_table
+from genlabel_plugins.diagnostics.reading._pandas import pandas
 from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable, TableError, draw_rows
 
 if TYPE_CHECKING:
