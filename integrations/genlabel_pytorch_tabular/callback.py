@@ -131,13 +131,14 @@ class GenLabelCallback(Callback):
 
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Tensor) -> None:
         """Check that a mixed batch has its labels."""
-        self._running().check_loss()
+        if pl_module.automatic_optimization:  # else the first backward pass may be that of another loss
+            self._running().check_loss()
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Check that a mixed batch had its labels, also where its backward pass goes past Lightning."""
-        if outputs or not pl_module.automatic_optimization:
+        """Check that a mixed batch had its labels, where the step itself moves the weights."""
+        if not pl_module.automatic_optimization and trainer.global_step > self._running().global_step:
             self._running().check_loss()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -56,7 +56,7 @@ class Session:
         self.watch = HeadWatch(self.host.name)
         self.mixing = False
         self.epoch = -1  # last one whose first batch was looked at
-        self.batch_idx = self.first_idx = 0
+        self.batch_idx = self.first_idx = self.global_step = 0  # when the batch began
         self.step: Step | None = None
         self.known_targets: dict[int, int | None] = {}
         self.intrusion: dict[str, Tensor] = {}
@@ -91,7 +91,7 @@ class Session:
 
     def start_batch(self, batch_idx: int) -> None:
         """Expect a batch; look around again before the first of an epoch, since callbacks may have acted."""
-        self.step, self.batch_idx = None, batch_idx
+        self.step, self.batch_idx, self.global_step = None, batch_idx, self.trainer.global_step
         if self.epoch != self.trainer.current_epoch:
             self.look()
             self.epoch = self.trainer.current_epoch
@@ -115,7 +115,7 @@ class Session:
         return output
 
     def check_loss(self) -> None:
-        """Check before a backward pass that a mixed batch was trained on with its labels.
+        """Check that a mixed batch is trained on with its labels.
 
         Raises:
             RuntimeError: If with those of unmixed rows.

@@ -223,6 +223,24 @@ def test_manual_optimization(pl, algorithm, backward):
         fit(pl, functional, [algorithm()])
 
 
+def test_manual_steps_may_skip_a_batch_and_have_other_losses(pl, algorithm):
+    class Manual:
+        automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            if batch_idx % 2:
+                return
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            self.manual_backward(self.head.weight.square().sum())
+            self.manual_backward(self.loss(self(batch[0]), batch[1]))
+            optimizer.step()
+
+    module = module_of(pl, Manual)
+    fit(pl, module, [algorithm()])
+    assert [y.ndim for y in module.labels[-3:]] == [2] * 3
+
+
 class Endless(IterableDataset):
     def __iter__(self):
         return itertools.cycle(zip(X, TARGET, strict=True))
