@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import pickle
 import sys
 import time
 from collections.abc import Callable
@@ -34,8 +35,7 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from genlabel_plugins.selection import candidate_grid, cross_validate
-from genlabel_plugins.selection.search import stratified_splits
+from genlabel_plugins.selection.search import candidate_grid, cross_validate, stratified_splits
 from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
 
 BACKENDS, GAMMAS, LEARNING_RATES = ("gm", "kde"), (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.1, 0.01, 0.001, 0.0001)
@@ -55,19 +55,25 @@ class Protocol:
 
     def batched(self) -> None:
         candidates = candidate_grid(
-            schemes=("genlabel",), backends=BACKENDS, gammas=GAMMAS, learning_rates=LEARNING_RATES, keep_clean=False
+            schemes=("genlabel",), backends=BACKENDS, gammas=GAMMAS, learning_rates=LEARNING_RATES
         )
         cross_validate(torch.from_numpy(self.X), torch.from_numpy(self.y), candidates, n_folds=N_FOLDS)
 
     def fit(self) -> None:
         GenLabelClassifierCV(
-            schemes=("genlabel",), gammas=GAMMAS, keep_clean=False, n_repeats=1, selection="best", random_state=0
+            schemes=("genlabel",),
+            gammas=GAMMAS,
+            learning_rates=LEARNING_RATES,
+            n_repeats=1,
+            scoring="accuracy",
+            selection="best",
+            random_state=0,
         ).fit(self.X, self.y)
 
     def one_by_one(self) -> None:
         """Train and score the next model."""
         (backend, gamma, rate), (train, test) = self.models[next(self.order)]
-        classifier = GenLabelClassifier(backend, gamma=gamma, learning_rate=rate, keep_clean=False, random_state=0)
+        classifier = GenLabelClassifier(backend, gamma=gamma, learning_rate=rate, random_state=0)
         classifier.fit(self.X[train], self.y[train]).score(self.X[test], self.y[test])
 
     def published_recipe(self) -> None:
@@ -203,7 +209,7 @@ def one_network(rounds: int) -> Table:
     )
     ways = {
         "skorch": lambda: by_skorch.fit(rows, y),
-        "GenLabelClassifier": lambda: GenLabelClassifier(mix=None, random_state=0).fit(X, y),
+        "GenLabelClassifier": lambda: GenLabelClassifier(scheme="none", learning_rate=0.1, random_state=0).fit(X, y),
     }
     seconds = interleave(ways, rounds=rounds)
     least, middle, most = ratios(seconds, "skorch", "GenLabelClassifier")
@@ -214,18 +220,39 @@ def one_network(rounds: int) -> Table:
     return table
 
 
+def one_row(rounds: int) -> Table:
+    """CPU time of one prediction of one row: as it is, and by an ensemble that is unpickled first, as it once was."""
+    table = Table("table", "one row, ms", "unpickled each time / as it is", title="predict_proba, default search")
+    for load in (load_iris, load_wine):
+        X, y = load(return_X_y=True)
+        search = GenLabelClassifierCV(random_state=0).fit(X, y)
+        stored = pickle.dumps(search)
+        ways = {
+            "as it is": lambda search=search, X=X: search.predict_proba(X[:1]),
+            "unpickled": lambda stored=stored, X=X: pickle.loads(stored).predict_proba(X[:1]),
+        }
+        seconds = interleave(ways, rounds=rounds)
+        least, middle, most = ratios(seconds, "unpickled", "as it is")
+        shown = f"{middle:.1f} ({least:.1f} to {most:.1f})"
+        table.add_row(load.__name__.removeprefix("load_"), f"{1e3 * median(seconds['as it is']):.2f}", shown)
+    return table
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--sample", type=int, default=8, help="models a round that the slow ways train")
     parser.add_argument("--memory", action="store_true", help="measure memory instead")
     parser.add_argument("--skorch", action="store_true", help="compare one network with skorch instead")
+    parser.add_argument("--predict", action="store_true", help="time the prediction of one row instead")
     args = parser.parse_args()
     threadpool_limits(1)  # the libraries of numpy and scipy have threads of their own
     torch.set_num_threads(1)
     console = Console(width=120)
     if args.skorch:
         console.print(one_network(args.rounds))
+    elif args.predict:
+        console.print(one_row(args.rounds))
     elif args.memory:
         console.print(memory())
     else:

@@ -99,26 +99,27 @@ def minibatches(rows: Tensor, batch_size: int, generator: torch.Generator | None
             yield batch
 
 
-def progress(epochs: range, description: str, *, verbose: bool) -> Iterable[int]:
-    """Epochs behind a progress bar, if wanted and tqdm is installed; else a long training says after one how long.
+def progress(epochs: range, description: str, *, verbose: bool, unit: str = "epoch") -> Iterable[int]:
+    """Epochs, or other units, behind a progress bar if wanted and tqdm is installed; else a long work says how long.
 
-    The warning is raised once, if all epochs would take more than `LONG` seconds at the pace of the first.
+    The warning is raised once, after one unit, if all would take more than `LONG` seconds at its pace.
     """
     if verbose:
         with suppress(ModuleNotFoundError):
             from tqdm.auto import tqdm  # noqa: PLC0415 - optional
 
-            bar: Iterable[int] = tqdm(epochs, desc=description, unit="epoch", leave=False)
+            bar: Iterable[int] = tqdm(epochs, desc=description, unit=unit, leave=False)
             return bar
-    return _forecast(epochs, description)
+    return _forecast(epochs, description, unit)
 
 
-def _forecast(epochs: range, description: str) -> Iterator[int]:
+def _forecast(epochs: range, description: str, unit: str) -> Iterator[int]:
     begin = time.perf_counter()
     for done, epoch in enumerate(epochs):
         if done == 1 and (seconds := time.perf_counter() - begin) * len(epochs) > LONG:
             warnings.warn(
-                f"{description}: the first epoch took {seconds:.1f} s, so max_epochs={len(epochs)} take up to "
+                f"{description}: the first {unit} took {seconds:.1f} s, so "
+                f"{'max_epochs=' if unit == 'epoch' else 'all '}{len(epochs)} take up to "
                 f"{seconds * len(epochs) / 60:.0f} min; verbose=True shows progress",
                 stacklevel=3,
             )

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins.mixing.pairing import draw_beta
-from genlabel_plugins.selection._table import systematic_sample
+from genlabel_plugins.selection._training_table import systematic_sample
 
 
 class Draws(NamedTuple):
@@ -17,7 +17,7 @@ class Draws(NamedTuple):
     Attributes:
         rows: Row in each place, shape `(S, B)`; 0 pads.
         partner: Place in the batch that each place is mixed with, shape `(S, B)`.
-        lam: Share of the row itself, one number per batch, shape `(S,)`, float64.
+        lam: Share of the row itself, one number per batch, shape `(S,)`, or per place, `(S, B)`, float64.
         weight: Weight of each place in the mean over its batch, shape `(S, B)`; 0 pads.
     """
 
@@ -36,17 +36,18 @@ class Draws(NamedTuple):
 
 
 class Epochs:
-    """Random batches of a table, all of one size or one row less.
+    """Draws the random batches of a table, all of one size or one row less.
 
-    What an epoch draws depends on the generator alone, not on how many epochs are drawn at a time.
+    An epoch is the same whether it is drawn alone or with others.
 
     Args:
         n_rows: Rows of the table, N.
         batch_size: Rows in a batch at most.
-        alpha: Concentration of `lam ~ Beta(alpha, alpha)`, one for each batch.
+        alpha: Concentration of `lam ~ Beta(alpha, alpha)`.
         generator: Source of randomness on the CPU.
         share: How often an epoch visits each row relative to the others, shape `(N,)`, on the CPU: the expected
             number of times, rounded up or down. By default once.
+        per_sample: Draw one `lam` per row instead of one per batch.
 
     Example:
         >>> draws = Epochs(5, 3, 1.0, torch.Generator().manual_seed(0)).draw(1)
@@ -56,7 +57,14 @@ class Epochs:
     """
 
     def __init__(
-        self, n_rows: int, batch_size: int, alpha: float, generator: torch.Generator, share: Tensor | None = None
+        self,
+        n_rows: int,
+        batch_size: int,
+        alpha: float,
+        generator: torch.Generator,
+        share: Tensor | None = None,
+        *,
+        per_sample: bool = False,
     ) -> None:
         self.n_rows = n_rows
         self.n_steps = count_steps(n_rows, batch_size)
@@ -64,6 +72,7 @@ class Epochs:
         self.alpha = alpha
         self.generator = generator
         self.share = share
+        self.per_sample = per_sample
         n_full = n_rows - self.n_steps * (self.width - 1)
         self.padding = torch.zeros(self.n_steps, self.width, dtype=torch.bool)
         self.padding[n_full:, -1] = True
@@ -84,7 +93,10 @@ class Epochs:
             offset = torch.rand((), generator=self.generator, dtype=torch.float64)
             order = systematic_sample(self.share, offset)[order]
         meeting = torch.rand(self.n_steps, self.width, generator=self.generator, dtype=torch.float32)
-        return order, meeting, draw_beta(torch.full((self.n_steps,), self.alpha), self.generator)
+        lam = draw_beta(
+            torch.full((self.n_steps * (self.width if self.per_sample else 1),), self.alpha), self.generator
+        )
+        return order, meeting, lam.unflatten(0, (self.n_steps, self.width)) if self.per_sample else lam
 
 
 def count_steps(n_rows: int, batch_size: int) -> int:

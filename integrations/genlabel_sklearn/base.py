@@ -1,16 +1,18 @@
-"""What the two classifiers share: checks of input and options, and prediction."""
+"""What the two classifiers share: checks of input and options, fitting, and prediction."""
 
 from __future__ import annotations
 
 import math
+import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.sparse import issparse
 from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.class_weight import compute_class_weight
@@ -18,14 +20,20 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
-from genlabel_plugins.mixing import MIXERS
-from genlabel_plugins.selection._mixed_batches import MixOptions
-from genlabel_plugins.selection._stacked_training import TrainingOptions
-from genlabel_sklearn.members import Array
+from genlabel_plugins.mixing.mixers import MIXERS
+from genlabel_plugins.relabeler import GenLabel
+from genlabel_plugins.selection._candidate_batches import can_span, density_classifier, fit_relabelers
+from genlabel_plugins.selection._early_stopping import LEAST_HELD_OUT, HeldOut, table_and_held_out
+from genlabel_plugins.selection._joint_training import TrainingOptions
+from genlabel_plugins.selection._solved_regressions import solve_candidates
+from genlabel_plugins.selection._training_table import TrainingTable, arrange, looks_like_components
+from genlabel_plugins.selection.candidates import Candidate
+from genlabel_sklearn.stored_models import Array, DensityClassifier, Model, Networks
 
-_KINDS = {Real: "number", Integral: "whole number"}
 MIXES = tuple(sorted(MIXERS.keys() - {"cutmix"}))  # cutmix is for images
-LEARNING_RATES = {"logistic": 0.1, "mlp": 0.003}  # of each head
+FAR = 1000  # standard deviations outside the training rows from which on a prediction means nothing
+HEADS = ("logistic", "mlp")
+LEARNING_RATE = 0.003  # of a network with hidden layers
 
 
 class Problem(NamedTuple):
@@ -36,13 +44,13 @@ class Problem(NamedTuple):
     weight: Tensor | None  # (N,)
     class_weight: Tensor | None  # (C,)
     seed: int
+    standardize: bool
 
 
 class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[misc]
-    """Base of the classifiers; a subclass says in `_probability` what rows are."""
+    """Base of the classifiers; a subclass says in `_models` what it has fitted."""
 
     classes_: NDArray[Any]
-    _mixes: tuple[str | None, ...] = MIXES
 
     def _problem(self, X: Any, y: Any, sample_weight: Any, *, goes_on: bool = False) -> Problem:
         """Check the input of `fit` and set `classes_`, `n_features_in_` and `feature_names_in_`.
@@ -56,6 +64,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
         Raises:
             ValueError: On input or options that nothing can be learnt from.
         """
+        _check_dense(X)
         X, y = validate_data(self, X, y, dtype=np.float64, order="C", reset=not goes_on)
         check_classification_targets(y)
         classes, target = np.unique(y, return_inverse=True)
@@ -80,39 +89,58 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
             class_weight = torch.from_numpy(np.asarray(found, dtype=np.float64)).to(self._device())
         seed = int(check_random_state(self.random_state).randint(2**31))
         device = self._device()
+        standardize = not looks_like_components(torch.tensor(X)) if self.standardize == "auto" else self.standardize
+        self._note_reach(X, standardize=standardize)
         return Problem(
             torch.tensor(X, device=device),
             torch.from_numpy(target).to(device),
             None if weight is None else torch.tensor(weight, device=device),
             class_weight,
             seed,
+            standardize,
         )
 
     def _options(self) -> TrainingOptions:
-        """Options of training.
+        """Options of training, all checked.
 
         Raises:
             ValueError: On an option out of range, naming the value and the choices.
         """
-        if self.head not in LEARNING_RATES:
-            raise ValueError(f"head must be one of {tuple(LEARNING_RATES)}, got {self.head!r}")
-        if self.mix not in self._mixes:
-            raise ValueError(f"mix must be one of {self._mixes}, got {self.mix!r}")
-        for name, kind in (("alpha", Real), ("max_epochs", Integral), ("batch_size", Integral)):
-            value = getattr(self, name)
-            if not (isinstance(value, kind) and 0 < float(value) < math.inf):
-                raise ValueError(f"{name} must be a positive {_KINDS[kind]}, got {value!r}")
+        if self.head not in HEADS:
+            raise ValueError(f"head must be one of {HEADS}, got {self.head!r}")
+        if self.mix not in MIXES:
+            raise ValueError(f"mix must be one of {MIXES}, got {self.mix!r}")
+        for name in ("alpha", "max_epochs", "batch_size"):
+            check_positive(name, getattr(self, name), whole=name != "alpha")
         if not (isinstance(self.weight_decay, Real) and 0 <= float(self.weight_decay) < math.inf):
             raise ValueError(f"weight_decay must be a number from 0, got {self.weight_decay!r}")
+        for name in ("keep_clean", "early_stopping", "standardize", "warm_start", "verbose"):
+            value, choices = getattr(self, name, False), "True or False"
+            if name in ("early_stopping", "standardize"):
+                value, choices = (False if isinstance(value, str) and value == "auto" else value), "'auto', " + choices
+            if not isinstance(value, bool | np.bool_):
+                raise ValueError(f"{name} must be {choices}, got {value!r}")
+        check_positive("n_iter_no_change", self.n_iter_no_change, whole=True)
+        if not (isinstance(self.validation_fraction, Real) and 0 < float(self.validation_fraction) < 1):
+            raise ValueError(f"validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}")
+        GenLabel(priors=self.priors)
+        self._device()
         return TrainingOptions(
-            mix=self.mix or MixOptions.mix,
+            mix=self.mix,
             alpha=float(self.alpha),
             batch_size=int(self.batch_size),
             priors=self.priors,
             hidden=() if self.head == "logistic" else self._hidden(),
             max_epochs=int(self.max_epochs),
             weight_decay=float(self.weight_decay),
+            decays=self.head == "mlp",
+            validation_fraction=self._validation_fraction(),
+            patience=int(self.n_iter_no_change),
         )
+
+    def _validation_fraction(self) -> float | None:
+        stops = self.head == "mlp" if self.early_stopping == "auto" else self.early_stopping
+        return float(self.validation_fraction) if stops else None
 
     def _device(self) -> torch.device:
         try:
@@ -126,23 +154,121 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
             raise ValueError(f"hidden_layer_sizes must hold positive whole numbers, got {sizes!r}")
         return tuple(int(width) for width in sizes)
 
+    def _table(
+        self, problem: Problem, candidates: Sequence[Candidate], options: TrainingOptions, *, stops: bool = False
+    ) -> tuple[TrainingTable, HeldOut | None]:
+        """The rows that candidates are fitted to, and those held out to tell when to stop."""
+        x, target, weight = arrange(problem.x, problem.target, problem.weight)
+        table, held_out = table_and_held_out(
+            x,
+            target,
+            weight,
+            problem.class_weight,
+            fraction=options.validation_fraction if stops else None,
+            seed=problem.seed,
+            least=LEAST_HELD_OUT if self.early_stopping == "auto" else 1,
+            standardize=problem.standardize,
+            in_span=can_span(candidates, options),
+        )
+        if stops and self.early_stopping is True and held_out is None:
+            raise ValueError(
+                f"validation_fraction={self.validation_fraction} holds out no row of {len(target)}: "
+                "raise it or set early_stopping=False"
+            )
+        return table, held_out
+
+    def _fit_at_once(
+        self, problem: Problem, table: TrainingTable, candidates: Sequence[Candidate], options: TrainingOptions
+    ) -> tuple[Networks | None, list[DensityClassifier]]:
+        """Networks of the candidates that are solved, and the densities that are classifiers."""
+        n_classes = len(self.classes_)
+        backends = [candidate.backend for candidate in candidates]
+        relabelers = fit_relabelers(table, backends, n_classes, options.priors, problem.seed)
+        solved = [candidate for candidate in candidates if candidate.kind == "solved"]
+        networks = None
+        if solved:
+            found = solve_candidates([table], solved, n_classes, options, [relabelers], seed=problem.seed)
+            networks = Networks.of([found.network(0, m) for m in range(len(solved))], table)
+        densities = [
+            DensityClassifier(c.backend, density_classifier(relabelers[c.backend], table, n_classes), table)
+            for c in candidates
+            if c.kind == "density"
+        ]
+        return networks, densities
+
     @abstractmethod
-    def _probability(self, X: Array) -> Array:
-        """Probabilities of checked rows, `(B, D) -> (B, C)`."""
+    def _models(self) -> list[tuple[Array, Model]]:
+        """What was fitted, with the weights `(M,)` of its members."""
+
+    def _note_reach(self, X: Array, *, standardize: bool) -> None:
+        """Note where the rows lie and how far outside a prediction still means something."""
+        spread = X.std(0)
+        unit = (
+            np.where(spread > 0, spread, np.abs(X[0]) + (X[0] == 0))
+            if standardize
+            else np.full_like(spread, spread.max())
+        )
+        self._range = np.stack([X.min(0), X.max(0), FAR * unit])
+
+    def _warn_of_far_rows(self, X: Array) -> None:
+        low, high, far = self._range
+        if ((low - far <= X) & (high + far >= X)).all():
+            return
+        beyond = np.maximum(low - X, X - high) - far  # (B, D)
+        row, column = np.unravel_index((beyond / np.where(far > 0, far, 1.0)).argmax(), X.shape)
+        name = getattr(self, "feature_names_in_", range(X.shape[1]))[column]
+        n_more = int((beyond > 0).any(0).sum()) - 1
+        warnings.warn(
+            f"column {name!r}{f' and {n_more} more' if n_more else ''} of new rows lies over {FAR} standard deviations "
+            f"outside what was learnt, at {X[row, column]:g} where training rows lie between {low[column]:g} and "
+            f"{high[column]:g}: check its unit and the steps before",
+            stacklevel=4,
+        )
+
+    def _log_probability(self, X: Any) -> Array:
+        check_is_fitted(self)
+        _check_dense(X)
+        X = validate_data(self, X, dtype=np.float64, reset=False)
+        self._warn_of_far_rows(X)
+        parts = [(weight, model.log_probability(X)) for weight, model in self._models()]
+        if len(parts) == 1 and len(parts[0][0]) == 1:
+            log_probability: Array = parts[0][1][0]
+            return log_probability
+        with np.errstate(divide="ignore"):
+            mean: Array = np.log(sum(np.tensordot(weight, np.exp(log_p), 1) for weight, log_p in parts))
+        return np.minimum(mean, 0.0)
 
     def predict_proba(self, X: Any) -> Array:
         """Class probabilities, `(B, D) -> (B, C)`, in the order of `classes_`."""
-        check_is_fitted(self)
-        return self._probability(validate_data(self, X, dtype=np.float64, reset=False))
+        probability: Array = np.exp(self._log_probability(X))
+        probability /= probability.sum(1, keepdims=True)
+        return probability
 
     def predict_log_proba(self, X: Any) -> Array:
         """Logarithms of the class probabilities, `(B, D) -> (B, C)`."""
-        with np.errstate(divide="ignore"):
-            log_probability: Array = np.log(self.predict_proba(X))
-        return log_probability
+        return self._log_probability(X)
+
+    def decision_function(self, X: Any) -> Array:
+        """Log-odds of the second of two classes, `(B, D) -> (B,)`, else log-probabilities, `(B, D) -> (B, C)`."""
+        log_p = np.maximum(self._log_probability(X), math.log(np.finfo(np.float64).tiny))
+        return log_p if log_p.shape[1] > 2 else log_p[:, 1] - log_p[:, 0]
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The most probable classes, `(B, D) -> (B,)`."""
-        probability = self.predict_proba(X)
-        classes: NDArray[Any] = self.classes_[probability.argmax(1)]
+        log_probability = self._log_probability(X)
+        classes: NDArray[Any] = self.classes_[log_probability.argmax(1)]
         return classes
+
+
+def check_positive(name: str, value: Any, *, whole: bool) -> None:
+    """Raise `ValueError` unless the value of an option is a positive number."""
+    if not (isinstance(value, Integral if whole else Real) and 0 < float(value) < math.inf):
+        raise ValueError(f"{name} must be a positive {'whole number' if whole else 'number'}, got {value!r}")
+
+
+def _check_dense(X: Any) -> None:
+    if issparse(X):
+        raise TypeError(
+            "Sparse data was passed for X, but rows are mixed densely: let the step before make dense rows, as "
+            "OneHotEncoder(sparse_output=False) does, or pass X.toarray()"
+        )

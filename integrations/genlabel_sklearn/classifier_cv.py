@@ -6,49 +6,67 @@ from numbers import Integral
 from typing import Any, Literal, Self
 
 import numpy as np
+import torch
 from sklearn.model_selection import check_cv
 from torch import Tensor
 
+from genlabel_plugins.densities._training import hold_out
 from genlabel_plugins.selection import Candidate, Scheme, Selection, candidate_grid, cross_validate, select
-from genlabel_plugins.selection._mixed_batches import fit_relabelers
-from genlabel_plugins.selection._stacked_training import TrainingOptions, train_stacked
-from genlabel_plugins.selection._table import Table, count_rows
-from genlabel_plugins.selection.search import CrossValidation, Split, check_selection, repeats_for
-from genlabel_sklearn.base import NetworkClassifier, Problem
-from genlabel_sklearn.members import Array, GenerativeClassifier, Network
+from genlabel_plugins.selection._candidate_fits import fit_networks
+from genlabel_plugins.selection._joint_training import TrainingOptions
+from genlabel_plugins.selection._training_table import arrange, count_rows
+from genlabel_plugins.selection.candidates import CS
+from genlabel_plugins.selection.choice import CrossValidation, check_selection
+from genlabel_plugins.selection.search import Split, repeats_for
+from genlabel_sklearn.base import NetworkClassifier, Problem, check_positive
+from genlabel_sklearn.scorers import check_scoring, make_scorers
+from genlabel_sklearn.stored_models import Array, Model, Networks
+
+LEARNING_RATES = (0.01, 0.001)  # of networks with hidden layers
 
 
 class GenLabelClassifierCV(NetworkClassifier):
-    r"""Cross-validate no mixing, mixup, GenLabel and the generative classifier, and fit what does best.
+    r"""Cross-validate no mixing, mixup, GenLabel and the densities as classifiers, and fit what does best.
 
     All candidates of all folds are trained as one tensor program: a hundred of them cost little more than one. Weights,
-    the order of rows and standardisation are those of `GenLabelClassifier`.
+    the order of rows and standardization are those of `GenLabelClassifier`.
 
-    The defaults combine candidates. The paper's GenLabel (CV) is `schemes=("mixup", "genlabel")`, `keep_clean=False`,
-    `n_repeats=1`, `selection="best"`.
+    The defaults average candidates. The paper's GenLabel (CV) is `schemes=("mixup", "genlabel")`,
+    `gammas=(0.2, 0.4, 0.6, 0.8, 1.0)`, `learning_rates=(0.1, 0.01, 0.001, 0.0001)`, `n_repeats=1`,
+    `scoring="accuracy"`, `selection="best"`.
 
     Args:
         backends: Densities to choose from, registered names or objects with `fit` and `log_prob`.
         gammas: Trusts in the posterior to choose from.
-        learning_rates: Step sizes of Adam to choose from.
-        schemes: What competes, the simpler first: `"vanilla"` (no mixing), `"mixup"`, `"genlabel"`, `"generative"`
+        Cs: Inverse strengths of the penalty to choose from, in the units of `LogisticRegression`.
+        learning_rates: Step sizes of Adam to choose from, in place of `Cs`: networks are trained for some epochs, as in
+            the paper. None solves a `"logistic"` head to its minimum, and is (0.01, 0.001) for `"mlp"`.
+        schemes: What competes, the simpler first: `"none"` (no mixing), `"mixup"`, `"genlabel"`, `"density"`
             (the posterior itself is the classifier), `"logistic"` or `"nearest"` (other labels of mixed rows).
         cv: Number of stratified folds, None for 5, a splitter, or pairs of row indices.
         n_repeats: Repetitions of the folds, where `cv` is a number or None; `"auto"` takes as many as hold out 3,000
             rows in all, at most 10.
-        scoring: `"accuracy"` or `"neg_log_loss"`.
-        selection: `"average"` weighs candidates by how well they score, `"best"` takes the best, of equals the
-            simplest, and `"one_standard_error"` the simplest within one standard error of the best.
+        max_rows: Rows that the cross-validation uses at most, drawn class by class; the choice is fitted to all rows.
+        scoring: Name of a score in scikit-learn that takes predictions or probabilities, such as `"accuracy"`,
+            `"balanced_accuracy"` or `"neg_log_loss"`.
+        selection: `"stack"` averages candidates with the weights of least held-out log-loss, `"average"` weighs them by
+            how well they score, `"best"` takes the best, of equals the simplest, and `"one_standard_error"` the
+            simplest within one standard error of the best. None is `"stack"` where log-loss is the score, else
+            `"average"`.
         keep_clean: Average the loss on mixed rows with the loss on clean ones.
         alpha: Concentration of `lam ~ Beta(alpha, alpha)`.
         mix: `"mixup"` or `"column_cutmix"`.
         head: `"logistic"` or `"mlp"`.
         hidden_layer_sizes: Widths of the hidden layers of `"mlp"`.
-        weight_decay: Weight of the squared parameters in the loss.
+        standardize: As `GenLabelClassifier` has it.
+        weight_decay: Weight of the squared parameters in the loss of networks that are trained by Adam.
         batch_size: Rows in a batch at most.
         max_epochs: Passes over the rows.
         priors: `"uniform"` (the paper), `"empirical"` or one number per class, for GenLabel's posterior.
         class_weight: None, `"balanced"` or a dict: how often training visits each class relative to its rows.
+        early_stopping: As `GenLabelClassifier` has it, and so are the two options that follow.
+        validation_fraction: Fraction of each class to hold out.
+        n_iter_no_change: Epochs without a lower held-out log-loss after which to stop.
         random_state: Seed, or a `RandomState`.
         device: Device of the training, such as `"cuda"`; None is the CPU.
         verbose: Show a progress bar, if tqdm is installed.
@@ -57,8 +75,8 @@ class GenLabelClassifierCV(NetworkClassifier):
         classes_: Class names, sorted, shape `(C,)`.
         cv_results_: Dict of arrays, as `GridSearchCV` has it, with `standard_error_test_score` and the `weight` of
             each candidate in the classifier, and without times: all are trained together.
-        best_params_: Parameters of the candidate of the greatest weight, by `"average"` and `"best"` the one of the
-            highest score; of equals, the simplest.
+        best_params_: Parameters, as `GenLabelClassifier` takes them, of the candidate of the greatest weight, of equals
+            the simplest.
         best_index_: Its place in `cv_results_`.
         best_score_: Its mean held-out score.
         n_splits_: Number of splits.
@@ -84,33 +102,41 @@ class GenLabelClassifierCV(NetworkClassifier):
         self,
         *,
         backends: tuple[Any, ...] = ("gm", "kde"),
-        gammas: tuple[float, ...] = (0.2, 0.4, 0.6, 0.8, 1.0),
-        learning_rates: tuple[float, ...] = (0.1, 0.01, 0.001, 0.0001),
-        schemes: tuple[Scheme, ...] = ("vanilla", "mixup", "genlabel", "generative"),
+        gammas: tuple[float, ...] = (0.5, 1.0),
+        Cs: tuple[float, ...] = CS,
+        learning_rates: tuple[float, ...] | None = None,
+        schemes: tuple[Scheme, ...] = ("none", "mixup", "genlabel", "density"),
         cv: Any = 5,
         n_repeats: int | Literal["auto"] = "auto",
-        scoring: Literal["accuracy", "neg_log_loss"] = "accuracy",
-        selection: Selection = "average",
-        keep_clean: bool = True,
+        max_rows: int = 5000,
+        scoring: str = "neg_log_loss",
+        selection: Selection | None = None,
+        keep_clean: bool = False,
         alpha: float = 1.0,
         mix: Literal["mixup", "column_cutmix"] = "mixup",
         head: Literal["logistic", "mlp"] = "logistic",
         hidden_layer_sizes: tuple[int, ...] = (128, 128),
+        standardize: bool | Literal["auto"] = "auto",
         weight_decay: float = 1e-4,
         batch_size: int = 128,
         max_epochs: int = 100,
         priors: Any = "uniform",
         class_weight: Any = None,
+        early_stopping: bool | Literal["auto"] = "auto",
+        validation_fraction: float = 0.1,
+        n_iter_no_change: int = 10,
         random_state: Any = None,
         device: str | None = None,
         verbose: bool = False,
     ) -> None:
         self.backends = backends
         self.gammas = gammas
+        self.Cs = Cs
         self.learning_rates = learning_rates
         self.schemes = schemes
         self.cv = cv
         self.n_repeats = n_repeats
+        self.max_rows = max_rows
         self.scoring = scoring
         self.selection = selection
         self.keep_clean = keep_clean
@@ -118,48 +144,64 @@ class GenLabelClassifierCV(NetworkClassifier):
         self.mix = mix
         self.head = head
         self.hidden_layer_sizes = hidden_layer_sizes
+        self.standardize = standardize
         self.weight_decay = weight_decay
         self.batch_size = batch_size
         self.max_epochs = max_epochs
         self.priors = priors
         self.class_weight = class_weight
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
         self.random_state = random_state
         self.device = device
         self.verbose = verbose
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None, groups: Any = None) -> Self:
         """Cross-validate on rows `(N, D)` of classes `(N,)` and fit the chosen candidates to all of them.
 
-        Held-out rows count by `sample_weight`, `(N,)`, too.
+        Held-out rows count by `sample_weight`, `(N,)`, too. A splitter such as `GroupKFold` holds out the rows of a
+        group, `(N,)`, together.
         """
         options = self._options()
         if self.n_repeats != "auto" and not (isinstance(self.n_repeats, Integral) and self.n_repeats > 0):
             raise ValueError(f"n_repeats must be 'auto' or a positive whole number, got {self.n_repeats!r}")
-        check_selection(self.scoring, self.selection)
+        if groups is not None and self._n_folds() is not None:
+            raise ValueError(f"groups need a splitter that keeps them together, such as GroupKFold, got cv={self.cv!r}")
+        check_positive("max_rows", self.max_rows, whole=True)
+        check_scoring(self.scoring)
+        selection = self.selection or ("stack" if self.scoring == "neg_log_loss" else "average")
+        check_selection(selection)
+        is_mlp = self.head == "mlp"
+        learning_rates = LEARNING_RATES if self.learning_rates is None and is_mlp else self.learning_rates
         candidates = candidate_grid(
             schemes=self.schemes,
             backends=self.backends,
             gammas=self.gammas,
-            learning_rates=self.learning_rates,
-            keep_clean=bool(self.keep_clean),
+            Cs=self.Cs,
+            learning_rates=learning_rates,
+            keep_clean=self.keep_clean,
         )
         problem = self._problem(X, y, sample_weight)
-        n_rows = len(problem.x) if problem.weight is None else count_rows(problem.weight)
+        used = self._used(problem)
+        n_rows = len(used.x) if used.weight is None else count_rows(used.weight)
         cv = cross_validate(
-            problem.x,
-            problem.target,
+            used.x,
+            used.target,
             candidates,
             n_folds=self._n_folds() or 0,
             n_repeats=repeats_for(n_rows) if self.n_repeats == "auto" else self.n_repeats,
-            splits=self._splits(problem),
-            weight=problem.weight,
+            splits=self._splits(problem, groups),
+            weight=used.weight,
             class_weight=problem.class_weight,
             n_classes=len(self.classes_),
             options=options,
+            scorers=make_scorers(self.scoring, self.classes_, is_weighted=problem.weight is not None),
+            standardize=problem.standardize,
             seed=problem.seed,
-            verbose=bool(self.verbose),
+            verbose=self.verbose,
         )
-        weight = select(cv, self.scoring, self.selection)
+        weight = select(cv, self.scoring, selection)
         self.n_splits_ = len(cv.accuracy)
         self.cv_results_ = cv_results(cv, self.scoring, weight)
         self.best_index_ = int(self.cv_results_["weight"].argmax())
@@ -167,41 +209,49 @@ class GenLabelClassifierCV(NetworkClassifier):
         self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
         chosen = weight.nonzero().squeeze(1).tolist()
         self.members_ = [(self.cv_results_["params"][m], float(weight[m])) for m in chosen]
-        self._fitted = self._fit_members(problem, [candidates[m] for m in chosen], options)
+        self._fitted = self._fit_members(problem, {candidates[m]: float(weight[m]) for m in chosen}, options)
         return self
+
+    def _used(self, problem: Problem) -> Problem:
+        """The rows that candidates are compared on: all, or a sample in which each class keeps its share."""
+        if len(problem.x) <= self.max_rows or self._n_folds() is None:
+            return problem
+        x, target, weight = arrange(problem.x, problem.target, problem.weight)
+        kept, _ = hold_out(target, 1 - self.max_rows / len(x), torch.Generator().manual_seed(problem.seed))
+        rows = kept.sort().values
+        return problem._replace(x=x[rows], target=target[rows], weight=None if weight is None else weight[rows])
 
     def _n_folds(self) -> int | None:
         """Number of folds, if `cv` is one."""
         return 5 if self.cv is None else int(self.cv) if isinstance(self.cv, Integral) else None
 
-    def _splits(self, problem: Problem) -> list[Split] | None:
+    def _splits(self, problem: Problem, groups: Any) -> list[Split] | None:
         if self._n_folds() is not None:
             return None
         target = problem.target.numpy(force=True)
-        return list(check_cv(self.cv, target, classifier=True).split(target, target))
+        return list(check_cv(self.cv, target, classifier=True).split(target, target, groups))
 
     def _fit_members(
-        self, problem: Problem, chosen: list[Candidate], options: TrainingOptions
-    ) -> list[Network | GenerativeClassifier]:
-        table = Table.of(problem.x, problem.target, problem.weight, problem.class_weight)
-        n_classes = len(self.classes_)
-        trained = [candidate for candidate in chosen if candidate.is_trained]
-        generative = [candidate for candidate in chosen if not candidate.is_trained]
-        members: dict[Candidate, Network | GenerativeClassifier] = {}
+        self, problem: Problem, weights: dict[Candidate, float], options: TrainingOptions
+    ) -> list[tuple[Array, Model]]:
+        models: list[tuple[Array, Model]] = []
+        trained = [candidate for candidate in weights if candidate.kind == "trained"]
         if trained:
-            networks = train_stacked([table], trained, n_classes, options, seed=problem.seed)
-            members |= {candidate: Network.of(*networks.network(0, m), table) for m, candidate in enumerate(trained)}
-        backends = (candidate.backend for candidate in generative)
-        relabelers = fit_relabelers(table, backends, n_classes, table.class_share(n_classes), problem.seed)
-        for candidate in generative:
-            members[candidate] = GenerativeClassifier(candidate.backend, relabelers[candidate.backend], table)
-        return [members[candidate] for candidate in chosen]
+            both = self._table(problem, list(weights), options, stops=True)
+            seed = problem.seed
+            fitted = fit_networks([both], trained, len(self.classes_), options, None, seed=seed, verbose=self.verbose)
+            stored = Networks.of([fitted.network(0, m) for m in range(len(trained))], both[0])
+            models.append((np.array([weights[candidate] for candidate in trained]), stored))
+        others = [candidate for candidate in weights if candidate.kind != "trained"]
+        table, _ = self._table(problem, list(weights), options)
+        networks, densities = self._fit_at_once(problem, table, others, options)
+        if networks is not None:
+            models.append((np.array([weights[c] for c in others if c.kind == "solved"]), networks))
+        shares = [np.array([weights[c]]) for c in others if c.kind == "density"]
+        return [*models, *zip(shares, densities, strict=True)]
 
-    def _probability(self, X: Array) -> Array:
-        weights = [weight for _, weight in self.members_]
-        parts = [weight * member.predict_proba(X) for weight, member in zip(weights, self._fitted, strict=True)]
-        total: Array = np.sum(parts, axis=0)
-        return total
+    def _models(self) -> list[tuple[Array, Model]]:
+        return self._fitted
 
 
 def cv_results(cv: CrossValidation, scoring: str, weight: Tensor) -> dict[str, Any]:
@@ -225,10 +275,12 @@ def cv_results(cv: CrossValidation, scoring: str, weight: Tensor) -> dict[str, A
 
 
 def _params(candidate: Candidate) -> dict[str, Any]:
-    """Parameters that tell a candidate from the others; None where it has none."""
+    """Parameters of a candidate as `GenLabelClassifier` takes them; None where it has none."""
     return {
         "scheme": candidate.scheme,
         "backend": candidate.backend,
         "gamma": candidate.gamma if candidate.scheme == "genlabel" else None,
-        "learning_rate": candidate.learning_rate if candidate.is_trained else None,
+        "keep_clean": candidate.keep_clean,
+        "C": candidate.C if candidate.kind == "solved" else None,
+        "learning_rate": candidate.learning_rate,
     }

@@ -51,7 +51,7 @@ def test_every_format_gives_the_same_table(tmp_path, iris, name, write):
 
 def advice(scheme):
     setting = {
-        "vanilla": Setting("vanilla", None, None, False),
+        "none": Setting("none", None, None, False),
         "mixup": Setting("mixup", None, None, False),
         "genlabel": Setting("genlabel", "kde", 0.6, True),
     }[scheme]
@@ -73,7 +73,7 @@ def test_letters_beyond_ascii_in_arff_are_read(tmp_path):
     assert (table.class_names, table.column_names) == (("größer", "kleiner"), ("länge",))
 
 
-@pytest.mark.parametrize("scheme", ["vanilla", "mixup", "genlabel"])
+@pytest.mark.parametrize("scheme", ["none", "mixup", "genlabel"])
 @pytest.mark.parametrize("name", WRITERS)
 def test_the_code_to_copy_runs(folder, iris, capsys, scheme, name):
     frame = iris.assign(**{"it's": ["u", "v"] * 75, "text": [f"t{i}" for i in range(150)]})
@@ -111,7 +111,7 @@ def test_the_code_to_copy_runs_where_pandas_alone_would_not_do(folder, iris, cap
     exec(compile(plain.code, "torch", "exec"), {})
 
 
-@pytest.mark.parametrize("scheme", ["vanilla", "genlabel"])
+@pytest.mark.parametrize("scheme", ["none", "genlabel"])
 def test_the_code_to_copy_for_pytorch_tabular_runs(folder, iris, scheme):
     iris.assign(it=["u", "v"] * 75).to_csv(folder / "iris.csv", index=False)
     code = snippets(load_table("iris.csv", "target"), advice(scheme))[1].code

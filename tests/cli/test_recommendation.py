@@ -12,7 +12,7 @@ from genlabel_plugins.diagnostics.questions.comparison import scheme_is
 from genlabel_plugins.diagnostics.questions.density_fit import score
 
 TABLE = LabeledTable(torch.arange(90.0)[:, None], torch.arange(90) % 3)
-NO_MIXING, MIXUP = Setting("vanilla", None, None, False), Setting("mixup", None, None, True)
+NO_MIXING, MIXUP = Setting("none", None, None, False), Setting("mixup", None, None, True)
 GENLABEL = [Setting("genlabel", "gm", gamma, True) for gamma in (0.4, 0.8)]
 SETTINGS = (NO_MIXING, NO_MIXING, MIXUP, *GENLABEL)
 
@@ -49,14 +49,14 @@ def test_the_best_of_many_equals_owes_its_lead_to_chance_and_the_honest_estimate
 
 def test_probabilities_are_those_of_the_corrected_resampled_t_test():
     accuracy = around(0.80, 0.70, 0.81, 0.70, 0.60, noise=0.02)
-    found = comparison(accuracy).probability_better(scheme_is("mixup"), scheme_is("vanilla"))
+    found = comparison(accuracy).probability_better(scheme_is("mixup"), scheme_is("none"))
     difference = (accuracy[:, 2] - accuracy[:, 0]).double().numpy()
     error = np.sqrt((1 / 15 + 0.2 / 0.8) * difference.var(ddof=1))
     assert found == pytest.approx(student.cdf(difference.mean() / error, 14), abs=1e-6)
 
 
 def test_no_difference_is_one_half():
-    assert comparison(torch.full((5, 5), 0.9)).probability_better(scheme_is("mixup"), scheme_is("vanilla")) == 0.5
+    assert comparison(torch.full((5, 5), 0.9)).probability_better(scheme_is("mixup"), scheme_is("none")) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_the_simplest_scheme_wins_unless_another_is_better_than_all_simpler_ones
 
 def test_the_verdict_says_no_more_than_the_probabilities():
     verdicts = []
-    names = ("vanilla", "mixup", "genlabel")
+    names = ("none", "mixup", "genlabel")
     for seed in range(60):
         noise = torch.randn(15, 5, generator=torch.Generator().manual_seed(seed))
         found = comparison(torch.tensor([0.8, 0.8, 0.81, 0.83, 0.83]) + 0.04 * noise)
@@ -92,8 +92,8 @@ def test_the_verdict_says_no_more_than_the_probabilities():
             assert advice.probability >= 0.9
             assert "low" not in advice.confidence
         else:
-            assert better["mixup", "vanilla"] < 0.9
-            assert min(better["genlabel", "vanilla"], better["genlabel", "mixup"]) < 0.9
+            assert better["mixup", "none"] < 0.9
+            assert min(better["genlabel", "none"], better["genlabel", "mixup"]) < 0.9
             assert (advice.verdict == "Do not mix") == (advice.probability >= 0.5)
         verdicts.append(advice.verdict.split()[0])
     assert set(verdicts) == {"Do", "No", "Mixup", "GenLabel"}

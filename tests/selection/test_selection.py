@@ -1,35 +1,45 @@
 """Cross-validation and the rules that choose, against formulas and folds written out."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from sklearn.datasets import load_wine
 from sklearn.model_selection import RepeatedStratifiedKFold, ShuffleSplit
 
 from genlabel_plugins import GenLabel
-from genlabel_plugins.selection import Candidate, candidate_grid, cross_validate, select
-from genlabel_plugins.selection._stacked_training import TrainingOptions
-from genlabel_plugins.selection._table import Table
-from genlabel_plugins.selection.search import LEAST_WEIGHT, CrossValidation, stratified_splits
+from genlabel_plugins.selection import cross_validate, select
+from genlabel_plugins.selection._joint_training import TrainingOptions
+from genlabel_plugins.selection._training_table import TrainingTable
+from genlabel_plugins.selection.candidates import Candidate, candidate_grid
+from genlabel_plugins.selection.choice import LEAST_WEIGHT, CrossValidation
+from genlabel_plugins.selection.search import stratified_splits
 from genlabel_sklearn.classifier_cv import cv_results
 
 X, Y = (torch.from_numpy(part) for part in load_wine(return_X_y=True))
 GRID = candidate_grid(backends=("gm",), gammas=(0.5,), learning_rates=(0.1, 0.001))
+RATES = (0.1, 0.01, 0.001, 0.0001)
 FEW = TrainingOptions(max_epochs=3)
 
 
 def results(accuracy, n_folds=5, n_rows=100):
     accuracy = torch.as_tensor(accuracy, dtype=torch.float64)
-    candidates = [Candidate(scheme="vanilla", learning_rate=2.0**-m) for m in range(accuracy.shape[1])]
+    candidates = [Candidate(scheme="none", learning_rate=2.0**-m) for m in range(accuracy.shape[1])]
     return CrossValidation(candidates, accuracy, 1 - accuracy, n_folds, n_rows)
 
 
 def test_the_grid_is_every_combination_from_simple_to_rich():
     grid = candidate_grid(
-        schemes=("generative", "vanilla", "mixup", "genlabel"), backends=("kde", "gm"), gammas=(0.9, 0.1, 0.9)
+        schemes=("density", "none", "mixup", "genlabel"),
+        backends=("kde", "gm"),
+        gammas=(0.9, 0.1, 0.9),
+        learning_rates=RATES,
+        keep_clean=True,
     )
     assert len(grid) == len(set(grid)) == 2 + 4 + 4 + 2 * 2 * 4
-    order = ["generative"] * 2 + ["vanilla"] * 4 + ["mixup"] * 4 + ["genlabel"] * 16
+    order = ["density"] * 2 + ["none"] * 4 + ["mixup"] * 4 + ["genlabel"] * 16
     assert [c.scheme for c in grid] == order
     assert [c.gamma for c in grid[10:]] == [0.1] * 8 + [0.9] * 8
     assert {c.scheme for c in grid if c.keep_clean} == {"mixup", "genlabel"}
@@ -77,6 +87,29 @@ def test_average_weighs_by_the_formula(scoring):
     np.testing.assert_allclose(select(cv, scoring, "average"), weight / weight.sum())
 
 
+def test_stacking_finds_the_average_of_least_log_loss():
+    rng = np.random.default_rng(0)
+    likelihood = np.column_stack([rng.beta(5, 1, 300), rng.beta(1, 1, 300), np.full(300, 0.4), rng.beta(2, 1, 300)])
+    weight = rng.uniform(0.5, 2, 300)
+    cv = dataclasses.replace(
+        results(np.full((1, 4), 0.5)),
+        log_loss=torch.from_numpy(-np.log(likelihood).mean(0, keepdims=True)),
+        log_likelihood=torch.from_numpy(np.log(likelihood)),
+        weight=torch.from_numpy(weight),
+    )
+
+    def loss(w):
+        return -weight @ np.log(likelihood @ w) / weight.sum()
+
+    stacked = select(cv, "accuracy", "stack")
+    sums_to_one = {"type": "eq", "fun": lambda w: w.sum() - 1}
+    best = minimize(loss, np.full(4, 0.25), bounds=[(0, 1)] * 4, constraints=sums_to_one, tol=1e-12)
+    np.testing.assert_allclose(stacked, best.x, atol=5e-3)
+    assert loss(stacked.numpy()) <= min(loss(w) for w in np.eye(4))
+    with pytest.raises(ValueError, match="'stack' needs the log_likelihood"):
+        select(results([[0.5, 0.6]]), "accuracy", "stack")
+
+
 def test_unknown_names_list_the_known():
     cv = results([[0.5, 0.6]])
     with pytest.raises(ValueError, match=r"scoring must be one of .*'neg_log_loss'.*got 'auc'"):
@@ -88,13 +121,13 @@ def test_unknown_names_list_the_known():
 def test_held_out_scores_by_hand():
     splits = stratified_splits(Y.numpy(), 3, 1, 0)
     weight = torch.rand(178, generator=torch.Generator().manual_seed(0)) + 0.1
-    generative = Candidate(scheme="generative", backend="gm")
+    generative = Candidate(scheme="density", backend="gm")
     cv = cross_validate(X, Y, [generative], splits=splits, weight=weight)
     for (train, test), accuracy, log_loss in zip(splits, cv.accuracy, cv.log_loss, strict=True):
-        table = Table.of(X[train], Y[train], weight[train])
+        table = TrainingTable.of(X[train], Y[train], weight[train])
         rows = table.density_rows
         genlabel = GenLabel("gm", priors=table.class_share(3)).fit(table.x[rows], table.target[rows])
-        p = genlabel.posterior(table.standardise(X[test])).double().numpy()
+        p = genlabel.posterior(table.standardize(X[test])).double().numpy()
         true = Y[test].numpy()
         share = weight[test].numpy() / weight[test].numpy().sum()
         np.testing.assert_allclose(accuracy, share @ (p.argmax(1) == true), rtol=1e-6)

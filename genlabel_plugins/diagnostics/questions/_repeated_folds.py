@@ -9,7 +9,7 @@ import torch
 
 from genlabel_plugins.diagnostics.questions.comparison import Comparison, setting_of
 from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
-from genlabel_plugins.selection.search import Candidate, candidate_grid, cross_validate
+from genlabel_plugins.selection import Candidate, candidate_grid, cross_validate
 
 GAMMAS, COARSE_GAMMAS = (0.2, 0.4, 0.6, 0.8, 1.0), (0.5, 1.0)
 LEARNING_RATES, COARSE_LEARNING_RATES = (0.1, 0.01, 0.001), (0.1, 0.01)
@@ -39,7 +39,7 @@ def next_repeat(table: LabeledTable, done: Comparison | None, backends: Sequence
     earlier = [done] if done else []
     return Comparison(
         settings=tuple(setting_of(candidate) for candidate in candidates),
-        learning_rates=tuple(candidate.learning_rate for candidate in candidates),
+        learning_rates=tuple(candidate.learning_rate or 0.0 for candidate in candidates),
         accuracy=torch.cat([*(repeat.accuracy for repeat in earlier), fresh.accuracy]),
         log_loss=torch.cat([*(repeat.log_loss for repeat in earlier), fresh.log_loss]),
         n_folds=N_FOLDS,

@@ -10,15 +10,15 @@ import torch
 from scipy.stats import t as student
 from torch import Tensor
 
-Scheme = Literal["vanilla", "mixup", "genlabel"]
-SCHEME_NAMES: dict[str, str] = {"vanilla": "no mixing", "mixup": "mixup", "genlabel": "GenLabel"}
+Scheme = Literal["none", "mixup", "genlabel"]
+SCHEME_NAMES: dict[str, str] = {"none": "no mixing", "mixup": "mixup", "genlabel": "GenLabel"}
 
 
 class Setting(NamedTuple):
     """How a classifier is trained, apart from the learning rate.
 
     Attributes:
-        scheme: `"vanilla"` (no mixing), `"mixup"` or `"genlabel"`.
+        scheme: `"none"` (no mixing), `"mixup"` or `"genlabel"`.
         backend: Density of GenLabel.
         gamma: Trust of GenLabel in the posterior.
         keep_clean: Whether the loss of the clean batch is added to that of the mixed one.
@@ -144,7 +144,7 @@ def setting_of(candidate: Any) -> Setting:
         candidate.scheme,
         str(candidate.backend) if is_genlabel else None,
         float(candidate.gamma) if is_genlabel else None,
-        bool(candidate.keep_clean) and candidate.scheme != "vanilla",
+        bool(candidate.keep_clean) and candidate.scheme != "none",
     )
 
 

@@ -14,7 +14,7 @@ LIKELY = 0.9  # probability from which on a scheme takes the place of simpler on
 EVEN, FAIRLY_SURE, NEARLY_SURE = 0.5, 0.8, 0.95
 FEW_ROWS = 200
 MUCH = 0.05  # of accuracy
-SCHEMES = ("vanilla", "mixup", "genlabel")  # the simplest first
+SCHEMES = ("none", "mixup", "genlabel")  # the simplest first
 DO_NOT_MIX, NO_NEED, MIXUP_IS_FINE = "Do not mix", "No need to mix", "Mixup is fine"
 
 
@@ -101,13 +101,13 @@ def _confidence(probability: float, better: Mapping[str, Mapping[str, float]]) -
         return "moderate confidence"
     if probability >= EVEN:
         return "low confidence: the simplest wins a close race"
-    rival = max(SCHEMES[1:], key=lambda scheme: better[scheme]["vanilla"])
+    rival = max(SCHEMES[1:], key=lambda scheme: better[scheme]["none"])
     than = {scheme: probability_text(p) for scheme, p in better[rival].items()}
     short = f"short of the {LIKELY} asked for"
-    if better[rival]["vanilla"] < LIKELY:
-        return f"low confidence: {SCHEME_NAMES[rival]} is more accurate with probability {than['vanilla']}, {short}"
+    if better[rival]["none"] < LIKELY:
+        return f"low confidence: {SCHEME_NAMES[rival]} is more accurate with probability {than['none']}, {short}"
     return (
-        f"low confidence: GenLabel is more accurate than no mixing with probability {than['vanilla']}, but more "
+        f"low confidence: GenLabel is more accurate than no mixing with probability {than['none']}, but more "
         f"accurate than mixup with {than['mixup']} only, {short}"
     )
 

@@ -118,7 +118,7 @@ def _frame(axes: Any, projection: Projection) -> None:
 
 
 def _gamma(axes: Any, comparison: Comparison, backend: str) -> None:
-    mean, error = comparison.estimate(comparison.best(scheme_is("vanilla")))
+    mean, error = comparison.estimate(comparison.best(scheme_is("none")))
     axes.axhspan(100 * (mean - error), 100 * (mean + error), color=NEUTRAL, alpha=0.2, linewidth=0)
     axes.axhline(100 * mean, color=NEUTRAL, linewidth=1.5)
     for keep_clean, color, shift in ((False, MIXED_ONLY, -0.01), (True, WITH_CLEAN, 0.01)):

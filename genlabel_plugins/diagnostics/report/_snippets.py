@@ -51,8 +51,8 @@ features = table.drop(columns={table.target_name!r})
 def _sklearn(table: LabeledTable, recommendation: Recommendation) -> str:
     scheme, backend, gamma, keep_clean = recommendation.setting
     options = {
-        "vanilla": "mix=None",
-        "mixup": f'label="linear", keep_clean={keep_clean}',
+        "none": 'scheme="none"',
+        "mixup": f'scheme="mixup", keep_clean={keep_clean}',
         "genlabel": f"{backend!r}, gamma={gamma}, keep_clean={keep_clean}",
     }[scheme]
     return f"""import pandas as pd
@@ -69,7 +69,7 @@ classifier.fit(features, classes)
 def _tabular(table: LabeledTable, recommendation: Recommendation) -> str:
     scheme, backend, gamma, keep_clean = recommendation.setting
     options = "genlabel=False"
-    if scheme != "vanilla":
+    if scheme != "none":
         chosen = f"genlabel_backend={backend!r}, genlabel_gamma={gamma}" if backend else "genlabel_gamma=0.0"
         options = f"genlabel=True, {chosen}, genlabel_keep_clean={keep_clean}"
     return f"""import pandas as pd
@@ -94,19 +94,19 @@ model.fit(features.assign(**{{{table.target_name!r}: classes}}))
 def _torch(table: LabeledTable, recommendation: Recommendation) -> str:
     scheme, backend, gamma, keep_clean = recommendation.setting
     imports = {
-        "vanilla": "",
+        "none": "",
         "mixup": "from genlabel_plugins import LabeledMix, Mixup\n",
         "genlabel": "from genlabel_plugins import GenLabel, GenLabelMix\n",
     }[scheme]
     mixer = {
-        "vanilla": "",
+        "none": "",
         "mixup": "mix = LabeledMix(Mixup(n_classes, alpha=1.0))\n",
         "genlabel": f"mix = GenLabelMix(GenLabel({backend!r}, gamma={gamma}).fit(x, target), alpha=1.0)\n",
     }[scheme]
     clean = "        loss = cross_entropy(model(x[rows]), target[rows])\n"
     mixed = "        x_mix, y = mix(x[rows], target[rows])\n        loss = cross_entropy(model(x_mix), y)\n"
     both = "        loss = (loss + cross_entropy(model(x[rows]), target[rows])) / 2  # the clean batch too\n"
-    step = clean if scheme == "vanilla" else mixed + both * keep_clean
+    step = clean if scheme == "none" else mixed + both * keep_clean
     return f"""import pandas as pd
 import torch
 {imports}from torch.nn.functional import cross_entropy

@@ -160,7 +160,7 @@ def recommendation_words(recommendation: Recommendation) -> dict[str, Any]:
         "why": why,
         "probability": probability_text(recommendation.probability),
         "that": "that nothing else is more accurate"
-        if recommendation.setting.scheme == "vanilla"
+        if recommendation.setting.scheme == "none"
         else "that it is more accurate than anything simpler",
         "reasons": recommendation.reasons,
         "cautions": recommendation.cautions,

@@ -1,6 +1,7 @@
 """GenLabelClassifier as a user of scikit-learn meets it."""
 
 import pickle
+import warnings
 from copy import deepcopy
 
 import joblib
@@ -8,24 +9,32 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.sparse import csr_matrix
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import load_iris, load_wine, make_classification
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine, make_classification
+from sklearn.decomposition import PCA
+from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from skops import io as skops
 
 from genlabel_plugins import make_backend, register_backend, unregister_backend
-from genlabel_plugins.selection import _stacked_training as stacked_training
-from genlabel_sklearn import GenLabelClassifier
+from genlabel_plugins.densities import _training as training
+from genlabel_plugins.selection import _joint_training as joint_training
+from genlabel_plugins.selection import search
+from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
 
 IRIS = load_iris(return_X_y=True)
 WINE = load_wine(return_X_y=True)
 
 
 def classifier(backend="gm", **options):
-    return GenLabelClassifier(backend, **{"max_epochs": 20, "random_state": 0} | options)
+    """A network that is trained step by step, logistic regression too."""
+    rate = {} if options.get("head") == "mlp" else {"learning_rate": 0.1}
+    defaults = {"keep_clean": True, "early_stopping": False, "max_epochs": 20, "random_state": 0}
+    return GenLabelClassifier(backend, **defaults | rate | options)
 
 
 def fitted(*weights, data=IRIS, **options):
@@ -121,7 +130,7 @@ def test_early_stopping_keeps_the_best_epoch():
 
 
 def test_the_loss_curve_falls():
-    learnt = fitted(label="linear", mix=None)
+    learnt = fitted(scheme="none")
     assert learnt.n_iter_ == len(learnt.loss_curve_) == 20
     assert learnt.validation_loss_curve_ is None
     assert learnt.loss_curve_[-1] < 0.2 < learnt.loss_curve_[0] < np.log(3)
@@ -129,7 +138,7 @@ def test_the_loss_curve_falls():
 
 @pytest.mark.parametrize("head", ["logistic", "mlp"])
 def test_warm_start_goes_on(head):
-    learnt = classifier(head=head, hidden_layer_sizes=(8,), warm_start=True, learning_rate=0.01, mix=None)
+    learnt = classifier(head=head, hidden_layer_sizes=(8,), warm_start=True, learning_rate=0.01, scheme="none")
     first = learnt.fit(*IRIS).loss_curve_
     second = learnt.fit(*IRIS).loss_curve_
     assert abs(second[0] - first[-1]) < 0.05 < first[0] - first[-1]
@@ -180,19 +189,19 @@ def test_balanced_classes_count_alike():
 
 
 def test_without_trust_it_is_mixup_and_without_mixing_labels_do_not_matter():
-    assert same(fitted(gamma=0), fitted(label="linear"))
-    assert not same(fitted(gamma=0.5), fitted(label="linear"))
-    plain = fitted(mix=None)
-    for label in ("linear", "logistic", "nearest"):
-        assert same(plain, fitted(mix=None, label=label, keep_clean=False))
-    assert not same(plain, fitted(label="linear"))
+    assert same(fitted(gamma=0), fitted(scheme="mixup"))
+    assert not same(fitted(gamma=0.5), fitted(scheme="mixup"))
+    plain = fitted(scheme="none")
+    for options in ({"mix": "column_cutmix"}, {"gamma": 1.0}, {"backend": "kde"}, {"backend": None, "gamma": None}):
+        assert same(plain, fitted(scheme="none", **{"keep_clean": False} | options))
+    assert not same(plain, fitted(scheme="mixup"))
 
 
 @pytest.mark.parametrize("mix", ["mixup", "column_cutmix"])
-@pytest.mark.parametrize("label", ["genlabel", "linear", "logistic", "nearest"])
+@pytest.mark.parametrize("scheme", ["genlabel", "mixup", "logistic", "nearest"])
 @pytest.mark.parametrize("head", ["logistic", "mlp"])
-def test_every_label_learns(label, mix, head):
-    assert fitted(data=WINE, label=label, mix=mix, head=head, hidden_layer_sizes=[16]).score(*WINE) > 0.9
+def test_every_label_learns(scheme, mix, head):
+    assert fitted(data=WINE, scheme=scheme, mix=mix, head=head, hidden_layer_sizes=[16]).score(*WINE) > 0.9
 
 
 @pytest.mark.parametrize("backend", ["gm", "kde", "nn", make_backend("gm", covariance_type="diag"), Centroids()])
@@ -201,7 +210,7 @@ def test_every_backend_learns_and_is_left_as_it_was(backend):
     assert learnt.score(*IRIS) > 0.85
     assert not hasattr(backend, "mean")
     assert getattr(backend, "offset_", None) is None
-    assert not same(learnt, fitted(label="linear", keep_clean=False))
+    assert not same(learnt, fitted(scheme="mixup", keep_clean=False))
 
 
 def test_a_registered_backend_learns():
@@ -229,7 +238,7 @@ def test_a_bar_shows_progress(capsys):
 
 
 def test_an_interrupt_keeps_what_is_learnt(monkeypatch):
-    monkeypatch.setattr(stacked_training, "CHUNK_ELEMENTS", 1)  # a step is labelled when its time comes
+    monkeypatch.setattr(joint_training, "CHUNK_ELEMENTS", 1)  # a step is labelled when its time comes
     with pytest.warns(UserWarning, match="interrupted"):
         learnt = fitted(backend=Centroids(calls=11))  # two batches an epoch
     assert learnt.n_iter_ == len(learnt.loss_curve_) == 5
@@ -240,8 +249,12 @@ def test_an_interrupt_keeps_what_is_learnt(monkeypatch):
     ("params", "message"),
     [
         ({"head": "linear"}, "head must be one of .'logistic', 'mlp'., got 'linear'"),
-        ({"label": "soft"}, "label must be one of .*'nearest'.*got 'soft'"),
-        ({"mix": "cutmix"}, "mix must be one of .*'column_cutmix'.*None.*got 'cutmix'"),
+        ({"scheme": "soft"}, "scheme must be one of .*'nearest'.*got 'soft'"),
+        ({"mix": "cutmix"}, "mix must be one of .*'column_cutmix'.*got 'cutmix'"),
+        ({"mix": None}, "mix must be one of .*'column_cutmix'.*got None"),
+        ({"n_iter_no_change": 0}, "n_iter_no_change must be a positive whole number, got 0"),
+        ({"keep_clean": "no"}, "keep_clean must be True or False, got 'no'"),
+        ({"early_stopping": 1}, "early_stopping must be 'auto', True or False, got 1"),
         ({"backend": None}, "backend must be .*log_prob, got None"),
         ({"early_stopping": True, "validation_fraction": "x"}, "validation_fraction must lie .*got 'x'"),
         ({"backend": "gmm"}, "backend must be one of .*'gm'.*got 'gmm'"),
@@ -286,6 +299,79 @@ def test_options_out_of_range_are_named(params, message):
 def test_rows_that_teach_nothing_are_refused(X, y, weight, message):
     with pytest.raises(ValueError, match=message):
         classifier().fit(X, y, weight)
+
+
+@pytest.mark.parametrize("load", [load_wine, load_breast_cancer, load_digits])
+@pytest.mark.parametrize("C", [0.1, 1.0])
+def test_without_mixing_it_is_logistic_regression(load, C):
+    X, y = load(return_X_y=True)
+    for standardize, X_theirs in ((True, StandardScaler().fit_transform(X)), (False, X - X.mean(0))):
+        theirs = LogisticRegression(C=C, tol=1e-9, max_iter=100_000).fit(X_theirs, y)
+        ours = GenLabelClassifier(scheme="none", C=C, standardize=standardize).fit(X, y)
+        np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X_theirs), atol=2e-4)
+        scale = X.std(0) if standardize else 1
+        np.testing.assert_allclose(
+            np.squeeze(ours.coef_ * np.where(scale == 0, 1, scale)), np.squeeze(theirs.coef_), atol=1e-3
+        )
+
+
+@pytest.mark.parametrize("n_rows", [60, 100])
+@pytest.mark.parametrize("steps", [[], [PCA()], [PCA(40)], [PCA(0.95)]], ids=["raw", "all", "40", "95"])
+def test_a_pipeline_that_has_scaled_already_keeps_its_components(n_rows, steps):
+    X, y = load_digits(return_X_y=True)
+    order = np.random.RandomState(1).permutation(len(X))
+    learn, test = order[:n_rows], order[n_rows:]
+    theirs, ours = (
+        make_pipeline(StandardScaler(), *steps, model).fit(X[learn], y[learn])
+        for model in (LogisticRegression(max_iter=2000), GenLabelClassifier(scheme="none"))
+    )
+    assert abs(ours.score(X[test], y[test]) - theirs.score(X[test], y[test])) < 0.003
+    genlabel = make_pipeline(StandardScaler(), *steps, GenLabelClassifier(random_state=0)).fit(X[learn], y[learn])
+    assert genlabel.score(X[test], y[test]) > theirs.score(X[test], y[test]) - 0.03
+
+
+def test_rows_far_outside_what_was_learnt_are_named():
+    X, y = load_wine(return_X_y=True, as_frame=True)
+    learnt = GenLabelClassifier(random_state=0).fit(X, y)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        learnt.predict(X)
+        learnt.predict(5 * X)
+    far = X.copy()
+    far.loc[3, "ash"] = -1e6
+    with pytest.warns(UserWarning, match=r"'ash' of .* over 1000 .* at -1e\+06 where .* 1.36 and 3.23"):
+        learnt.predict(far)
+    blown_up = make_pipeline(PCA(), GenLabelClassifier(standardize=True, random_state=0))
+    few = np.random.RandomState(0).permutation(1797)[:60]
+    digits, digit = load_digits(return_X_y=True)
+    with pytest.warns(UserWarning, match=r"column 59 and \d+ more of new rows"):
+        blown_up.fit(digits[few], digit[few]).predict(digits)
+
+
+def test_options_of_another_way_to_fit_are_refused():
+    with pytest.raises(ValueError, match=r"early_stopping=True needs a network .* set learning_rate or head='mlp'"):
+        GenLabelClassifier(early_stopping=True).fit(*IRIS)
+    with pytest.raises(ValueError, match="C must be a positive number, got -1"):
+        GenLabelClassifier(C=-1).fit(*IRIS)
+    with pytest.raises(TypeError, match=r"OneHotEncoder\(sparse_output=False\).*X.toarray"):
+        GenLabelClassifier().fit(csr_matrix(IRIS[0]), IRIS[1])
+
+
+def test_a_long_training_is_announced(monkeypatch):
+    monkeypatch.setattr(training, "LONG", 0.01)
+    with pytest.warns(UserWarning, match=r"train: the first epoch .* max_epochs=500"):
+        fitted(max_epochs=500)
+    monkeypatch.setattr(search, "MAX_ELEMENTS", 1)  # one split a turn
+    with pytest.warns(UserWarning, match=r"32 candidates, 5 splits: the first turn took"):
+        GenLabelClassifierCV(n_repeats=1).fit(*make_classification(100, 5))
+
+
+def test_networks_with_hidden_layers_stop_early_by_default():
+    X, y = make_classification(400, 10, n_informative=6, flip_y=0.2, random_state=0)
+    learnt = GenLabelClassifier(head="mlp", scheme="none", random_state=0).fit(X, y)
+    curve = learnt.validation_loss_curve_
+    assert len(curve) == learnt.n_iter_ == int(np.argmin(curve)) + 11 < 100
+    assert GenLabelClassifier(head="mlp", max_epochs=12).fit(X[:50], y[:50]).validation_loss_curve_ is None
 
 
 @pytest.mark.parametrize("head", ["logistic", "mlp"])

@@ -7,17 +7,20 @@ import numpy as np
 import pytest
 import torch
 from dask import distributed
-from sklearn.datasets import load_iris, load_wine
-from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, KFold, StratifiedKFold, cross_val_score
+from sklearn import config_context
+from sklearn.datasets import load_breast_cancer, load_iris, load_wine, make_classification
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import get_scorer, log_loss
+from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, StratifiedKFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from test_sklearn_classifier import Centroids, fitted, through_skops
 
 from genlabel_plugins import GenLabel
-from genlabel_plugins.selection import _stacked_training as stacked_training
-from genlabel_plugins.selection import search as selection
-from genlabel_plugins.selection._table import lexical_order
+from genlabel_plugins.selection import _joint_training as joint_training
+from genlabel_plugins.selection import choice
+from genlabel_plugins.selection import search as search_module
+from genlabel_plugins.selection._training_table import lexical_order
 from genlabel_plugins.selection.search import stratified_splits
 from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
 
@@ -26,6 +29,7 @@ WINE = load_wine(return_X_y=True)
 FOLDS = StratifiedKFold(3, shuffle=True, random_state=1)
 GRID = {"backends": ("gm", "kde"), "gammas": (0.3, 0.9), "learning_rates": (0.1, 0.003), "max_epochs": 10}
 SMALL = {"backends": ("gm",), "gammas": (0.5,), "learning_rates": (0.1,), "max_epochs": 5}
+SMALL |= {"scoring": "accuracy", "selection": "average", "early_stopping": False}
 
 
 def classifier(**options):
@@ -34,30 +38,22 @@ def classifier(**options):
 
 def alone(params, **options):
     """The one classifier that has the parameters of a candidate."""
-    label = {"genlabel": "genlabel", "logistic": "logistic", "nearest": "nearest"}.get(params["scheme"], "linear")
-    return GenLabelClassifier(
-        params["backend"] or "gm",
-        gamma=params["gamma"] or 0.0,
-        label=label,
-        mix=None if params["scheme"] == "vanilla" else "mixup",
-        learning_rate=params["learning_rate"],
-        random_state=0,
-        **options,
-    )
+    return GenLabelClassifier(**params, early_stopping=False, random_state=0, **options)
 
 
 @pytest.mark.parametrize("data", [IRIS, WINE], ids=["iris", "wine"])
-@pytest.mark.parametrize("shared", [{}, {"head": "mlp", "hidden_layer_sizes": (5,)}, {"keep_clean": False}])
+@pytest.mark.parametrize("shared", [{}, {"head": "mlp", "hidden_layer_sizes": (5,)}, {"keep_clean": True}])
 def test_it_is_a_loop_over_classifiers(data, shared):
     X, y = data
-    schemes = ("vanilla", "mixup", "logistic", "nearest", "genlabel")
+    head = {name: value for name, value in shared.items() if name != "keep_clean"}
+    schemes = ("none", "mixup", "logistic", "nearest", "genlabel")
     searches = [
         classifier(**GRID | shared, schemes=schemes, cv=FOLDS, selection="best", scoring=scoring).fit(X, y)
         for scoring in ("accuracy", "neg_log_loss")
     ]
     held_out = np.zeros((2, 3, 16))
     for m, params in enumerate(searches[0].cv_results_["params"]):
-        one = alone(params, max_epochs=10, **shared)
+        one = alone(params, max_epochs=10, **head)
         for i, (train, test) in enumerate(FOLDS.split(X, y)):
             one.fit(X[train], y[train])
             held_out[:, i, m] = one.score(X[test], y[test]), -log_loss(y[test], one.predict_proba(X[test]))
@@ -67,7 +63,7 @@ def test_it_is_a_loop_over_classifiers(data, shared):
         winner = search.cv_results_["params"][int(expected.mean(0).argmax())]
         assert search.best_params_ == winner
         assert search.members_ == [(winner, 1.0)]
-        expected_p = alone(winner, max_epochs=10, **shared).fit(X, y).predict_proba(X)
+        expected_p = alone(winner, max_epochs=10, **head).fit(X, y).predict_proba(X)
         np.testing.assert_allclose(search.predict_proba(X), expected_p, atol=1e-3)
 
 
@@ -75,8 +71,8 @@ def test_it_is_a_loop_over_classifiers(data, shared):
 def test_memory_at_hand_changes_nothing(monkeypatch, options):
     options = SMALL | {"learning_rates": (0.1, 0.01), "cv": FOLDS, "scoring": "neg_log_loss"} | options
     roomy = classifier(**options).fit(*WINE)
-    monkeypatch.setattr(selection, "MAX_ELEMENTS", 1)
-    monkeypatch.setattr(stacked_training, "CHUNK_ELEMENTS", 1)
+    monkeypatch.setattr(search_module, "MAX_ELEMENTS", 1)
+    monkeypatch.setattr(joint_training, "CHUNK_ELEMENTS", 1)
     tight = classifier(**options).fit(*WINE)
     for name in ("mean_test_score", "split2_test_score", "weight"):
         np.testing.assert_allclose(tight.cv_results_[name], roomy.cv_results_[name], atol=1e-4)
@@ -112,7 +108,9 @@ def test_ties_go_to_the_simplest():
     assert search.cv_results_["mean_test_score"].tolist() == [1.0] * 4
     assert search.cv_results_["rank_test_score"].tolist() == [1] * 4
     assert search.best_index_ == 0
-    assert search.members_ == [({"scheme": "vanilla", "backend": None, "gamma": None, "learning_rate": 0.1}, 1.0)]
+    assert search.members_ == [(params := search.best_params_, 1.0)]
+    expected = {"scheme": "none", "backend": None, "gamma": None, "keep_clean": False, "C": None, "learning_rate": 0.1}
+    assert params == expected
     averaged = classifier(max_epochs=20).fit(X, y)
     assert [weight for _, weight in averaged.members_] == [0.25] * 4
 
@@ -132,16 +130,13 @@ def test_the_average_is_of_members_by_their_weights(scoring):
     search = classifier(scoring=scoring, learning_rates=(0.1, 0.01)).fit(*WINE)
     score = search.cv_results_["mean_test_score"]
     weight = np.exp(0.5 * 178 * (score - score.max()))
-    weight[weight < selection.LEAST_WEIGHT] = 0
+    weight[weight < choice.LEAST_WEIGHT] = 0
     weight /= weight.sum()
     np.testing.assert_allclose(search.cv_results_["weight"], weight)
     assert sum(share for _, share in search.members_) == pytest.approx(1)
     expected = 0
     for params, share in search.members_:
-        if params["scheme"] == "generative":
-            one = classifier(schemes=("generative",)).fit(*WINE)
-        else:
-            one = alone(params, max_epochs=5).fit(*WINE)
+        one = alone(params, max_epochs=5).fit(*WINE)
         expected = expected + share * one.predict_proba(WINE[0])
     assert len(search.members_) > 1
     np.testing.assert_allclose(search.predict_proba(WINE[0]), expected, atol=1e-4)
@@ -152,7 +147,7 @@ def test_the_generative_classifier_is_the_posterior():
     X, y = WINE[0], np.array(["a", "b", "c"])[WINE[1]]
     kept = np.r_[:100, 130:150]
     for backend in ("gm", "kde"):
-        search = classifier(schemes=("generative",), backends=(backend,), selection="best").fit(X[kept], y[kept])
+        search = classifier(schemes=("density",), backends=(backend,), selection="best").fit(X[kept], y[kept])
         scaled = StandardScaler().fit(X[kept])
         train, new = (torch.from_numpy(scaled.transform(rows)).float() for rows in (X[kept], X))
         genlabel = GenLabel(backend, priors="empirical").fit(train, torch.from_numpy(WINE[1][kept]))
@@ -192,6 +187,114 @@ def test_the_order_of_rows_and_how_repetitions_are_written_do_not_matter():
     assert np.array_equal(repeated.predict_proba(X), weighted.predict_proba(X))
 
 
+@pytest.mark.parametrize("scoring", ["balanced_accuracy", "f1_macro", "roc_auc_ovr", "neg_brier_score", "roc_auc"])
+def test_scorers_of_scikit_learn(scoring):
+    X, y = WINE if scoring != "roc_auc" else (WINE[0][:130], np.array(["b", "a"])[WINE[1][:130]])
+    grid = {"gamma": [0.3, 0.9]}
+    theirs = GridSearchCV(alone({"learning_rate": 0.1}, max_epochs=5), grid, cv=FOLDS, scoring=scoring).fit(X, y)
+    options = {"gammas": (0.3, 0.9), "schemes": ("genlabel",), "selection": "best"}
+    ours = classifier(**options, cv=FOLDS, scoring=scoring).fit(X, y)
+    np.testing.assert_allclose(ours.cv_results_["mean_test_score"], theirs.cv_results_["mean_test_score"], rtol=1e-3)
+    weight = np.linspace(0.5, 1.5, len(y))
+    train, test = next(FOLDS.split(X, y))
+    weighed = classifier(**options, cv=[(train, test)], scoring=scoring).fit(X, y, sample_weight=weight)
+    one = GenLabelClassifier(**weighed.best_params_, max_epochs=5, random_state=0)
+    one.fit(X[train], y[train], sample_weight=weight[train])
+    expected = get_scorer(scoring)(one, X[test], y[test], sample_weight=weight[test])
+    assert weighed.best_score_ == pytest.approx(expected, rel=1e-3)
+
+
+def test_scores_that_cannot_be_taken_say_why():
+    with pytest.raises(ValueError, match=r"scoring='f1' does not score .*multiclass"):
+        classifier(scoring="f1").fit(*IRIS)
+    with pytest.raises(ValueError, match=r"'balanced_accuracy'.*get_scorer_names.*got 'precise'"):
+        classifier(scoring="precise").fit(*IRIS)
+
+
+def test_the_default_search_is_calibrated_and_as_good_as_logistic_regression():
+    X, y = load_breast_cancer(return_X_y=True)
+    kept = np.random.RandomState(0).permutation(569)
+    learn, test = kept[:200], kept[200:]
+    search = GenLabelClassifierCV(random_state=0).fit(X[learn], y[learn])
+    theirs = make_pipeline(StandardScaler(), LogisticRegression()).fit(X[learn], y[learn])
+    assert search.score(X[test], y[test]) > theirs.score(X[test], y[test]) - 0.02
+    ours, base = (log_loss(y[test], m.predict_proba(X[test])) for m in (search, theirs))
+    assert ours < 1.1 * base
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    best = GenLabelClassifier(**search.best_params_, random_state=0).fit(X[learn], y[learn])
+    assert ours < 1.05 * log_loss(y[test], best.predict_proba(X[test]))
+
+
+def test_a_large_table_is_compared_on_a_sample_and_fitted_on_all_rows():
+    X, y = make_classification(3000, 6, n_classes=2, weights=[0.99], random_state=0)
+    options = {"schemes": ("none",), "learning_rates": None, "Cs": (0.1, 1.0), "selection": "best"}
+    search = classifier(**options, max_rows=500).fit(X, y)
+    whole = classifier(**options).fit(X, y)
+    scores = [one.cv_results_["standard_error_test_score"].mean() for one in (search, whole)]
+    assert scores[0] > 1.3 * scores[1]
+    one = GenLabelClassifier(**search.best_params_).fit(X, y)
+    np.testing.assert_allclose(search.predict_proba(X), one.predict_proba(X))
+
+
+def test_solved_candidates_are_those_of_a_loop():
+    X, y = WINE
+    options = {"learning_rates": None, "Cs": (0.1, 1.0), "gammas": (0.3, 0.9), "scoring": "neg_log_loss"}
+    for keep_clean in (False, True):
+        search = classifier(**options, cv=FOLDS, keep_clean=keep_clean).fit(X, y)
+        for m, params in enumerate(search.cv_results_["params"]):
+            one = GenLabelClassifier(**params, random_state=0)
+            held_out = [
+                -log_loss(y[test], one.fit(X[train], y[train]).predict_proba(X[test]))
+                for train, test in FOLDS.split(X, y)
+            ]
+            assert search.cv_results_["mean_test_score"][m] == pytest.approx(np.mean(held_out), abs=2e-3), params
+
+
+def test_groups_are_held_out_together():
+    X, y = WINE
+    groups = np.arange(178) % 6
+    search = classifier(cv=GroupKFold(3)).fit(X, y, groups=groups)
+    expected = classifier(cv=list(GroupKFold(3).split(X, y, groups))).fit(X, y)
+    assert np.array_equal(search.cv_results_["mean_test_score"], expected.cv_results_["mean_test_score"])
+    with pytest.raises(ValueError, match=r"groups need a splitter .*GroupKFold, got cv=3"):
+        classifier(cv=3).fit(X, y, groups=groups)
+    with pytest.raises(ValueError, match="'groups' parameter should not be None"):
+        classifier(cv=GroupKFold(3)).fit(X, y)
+
+
+def test_metadata_is_routed():
+    X, y = WINE
+    groups, weight = np.arange(178) % 6, np.arange(178) % 3 + 1.0
+    with config_context(enable_metadata_routing=True):
+        search = classifier(cv=GroupKFold(2)).set_fit_request(groups=True, sample_weight=True)
+        params = {"groups": groups, "sample_weight": weight}
+        steps = StandardScaler().set_fit_request(sample_weight=False), search.set_score_request(sample_weight=True)
+        options = {"cv": GroupKFold(3), "return_estimator": True}
+        found = cross_validate(make_pipeline(*steps), X, y, params=params, **options)
+    for (train, _), pipeline in zip(GroupKFold(3).split(X, y, groups), found["estimator"], strict=True):
+        scaled = StandardScaler().fit_transform(X[train])
+        expected = classifier(cv=GroupKFold(2)).fit(scaled, y[train], weight[train], groups=groups[train])
+        ours = pipeline[-1].cv_results_["mean_test_score"]
+        assert np.array_equal(ours, expected.cv_results_["mean_test_score"])
+
+
+@pytest.mark.parametrize("scheme", ["none", "mixup", "logistic", "nearest", "genlabel", "density"])
+def test_a_classifier_with_the_best_parameters_is_the_best_candidate(scheme):
+    search = classifier(schemes=(scheme,), backends=("kde",), keep_clean=True, selection="best").fit(*IRIS)
+    one = GenLabelClassifier(**search.best_params_, max_epochs=5, random_state=0).fit(*IRIS)
+    np.testing.assert_allclose(search.predict_proba(IRIS[0]), one.predict_proba(IRIS[0]), atol=1e-5)
+    assert one.set_params(**search.best_params_).get_params()["scheme"] == scheme
+
+
+def test_decisions_are_log_odds():
+    for X, y in (WINE, (WINE[0][:130], WINE[1][:130])):
+        search = classifier().fit(X, y)
+        for one in (search, GenLabelClassifier(max_epochs=3).fit(X, y)):
+            p = one.predict_proba(X)
+            expected = np.log(p) if p.shape[1] > 2 else np.log(p[:, 1]) - np.log(p[:, 0])
+            np.testing.assert_allclose(one.decision_function(X), expected, atol=1e-6)
+
+
 def test_nested_and_in_a_pipeline():
     pipeline = make_pipeline(StandardScaler(), classifier(cv=3))
     assert cross_val_score(pipeline, *WINE, cv=3).mean() > 0.9
@@ -201,7 +304,7 @@ def test_nested_and_in_a_pipeline():
 
 def test_it_survives_storage():
     search = classifier(backends=("gm", "kde"), max_epochs=30, head="mlp", hidden_layer_sizes=(8,)).fit(*IRIS)
-    assert {params["scheme"] for params, _ in search.members_} >= {"generative", "genlabel"}
+    assert {params["scheme"] for params, _ in search.members_} >= {"density", "genlabel"}
     for copy in (pickle.loads(pickle.dumps(search)), through_skops(search)):
         assert np.array_equal(copy.predict_proba(IRIS[0]), search.predict_proba(IRIS[0]))
         assert copy.best_params_ == search.best_params_
@@ -262,7 +365,11 @@ def test_a_bar_shows_progress(capsys):
         ({"backends": "gm"}, r"backends must be a sequence, such as \('gm', 'kde'\), got 'gm'"),
         ({"gammas": 0.5}, r"gammas must be a sequence, such as \(0.2, 0.8\), got 0.5"),
         ({"gammas": map(float, "5")}, "gammas must be a sequence, .*got <map"),
-        ({"learning_rates": None}, "learning_rates must be a sequence, .*got None"),
+        ({"learning_rates": 0.1}, "learning_rates must be a sequence, .*got 0.1"),
+        ({"Cs": None, "learning_rates": None}, "Cs must be a sequence, .*got None"),
+        ({"Cs": (0,), "learning_rates": None}, "C must be a positive number, got 0"),
+        ({"max_rows": 0}, "max_rows must be a positive whole number, got 0"),
+        ({"standardize": "yes"}, "standardize must be 'auto', True or False, got 'yes'"),
         ({"backends": ()}, "nothing to choose from for scheme 'genlabel': .*got .*backends"),
         ({"gammas": (0.5, 2)}, r"gamma must lie in \[0, 1\], got 2"),
         ({"learning_rates": (0,)}, "learning_rate must be a positive number, got 0"),

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 
 from genlabel_plugins.selection._epochs import Epochs
-from genlabel_plugins.selection._table import Table, systematic_sample
+from genlabel_plugins.selection._training_table import TrainingTable, systematic_sample
 
 
 def rows(n=40, seed=0):
@@ -25,8 +25,8 @@ def test_the_order_of_rows_does_not_matter(weighing):
     weight = {"none": None, "whole": (3 * weight).round(), "relative": weight}[weighing]
     order = torch.randperm(40, generator=torch.Generator().manual_seed(1))
     class_weight = torch.tensor([1.0, 2.0, 0.5])
-    here = Table.of(x, target, weight, class_weight)
-    there = Table.of(x[order], target[order], None if weight is None else weight[order], class_weight)
+    here = TrainingTable.of(x, target, weight, class_weight)
+    there = TrainingTable.of(x[order], target[order], None if weight is None else weight[order], class_weight)
     for a, b in zip(here, there, strict=True):
         assert (a is None and b is None) or torch.equal(a, b)
 
@@ -37,7 +37,9 @@ def test_whole_weights_repeat_rows_and_zero_leaves_out():
     assert (count == 0).any()
     assert (count > 1).any()
     for a, b in zip(
-        Table.of(x, target, count), Table.of(*(t.repeat_interleave(count, 0) for t in (x, target))), strict=True
+        TrainingTable.of(x, target, count),
+        TrainingTable.of(*(t.repeat_interleave(count, 0) for t in (x, target))),
+        strict=True,
     ):
         assert (a is None and b is None) or torch.equal(a, b)
 
@@ -45,23 +47,23 @@ def test_whole_weights_repeat_rows_and_zero_leaves_out():
 def test_rows_are_standardised_and_constants_stay():
     x, target, _ = rows()
     x[:, 1] = 7.3
-    table = Table.of(x, target)
+    table = TrainingTable.of(x, target)
     np.testing.assert_allclose(table.x.mean(0), 0, atol=1e-6)
     np.testing.assert_allclose(table.x.std(0, correction=0), [1, 0, 1], atol=1e-6)
-    assert torch.equal(table.standardise(x).sort(0).values, table.x.sort(0).values)
+    assert torch.equal(table.standardize(x).sort(0).values, table.x.sort(0).values)
 
 
 @pytest.mark.parametrize("size", [1e-300, 1e-170, 1e155, 1e300])
 def test_no_unit_is_too_large_or_too_small(size):
     x, target, _ = rows()
-    table = Table.of(size * x, target)
-    np.testing.assert_allclose(table.x, Table.of(x, target).x, atol=1e-6)
+    table = TrainingTable.of(size * x, target)
+    np.testing.assert_allclose(table.x, TrainingTable.of(x, target).x, atol=1e-6)
 
 
 def test_no_row_of_positive_weight_is_refused():
     x, target, _ = rows()
     with pytest.raises(ValueError, match="at least one row, got none"):
-        Table.of(x, target, torch.zeros(40))
+        TrainingTable.of(x, target, torch.zeros(40))
 
 
 def test_systematic_sample_rounds_expected_counts():

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from genlabel_plugins.densities._training import progress
 from genlabel_plugins.mixing.mixers import one_hot
+from genlabel_plugins.relabeler import GenLabel
+from genlabel_plugins.selection._candidate_batches import Batch, CandidateBatches, MixOptions, policy_of
 from genlabel_plugins.selection._epochs import Draws
-from genlabel_plugins.selection._mixed_batches import Batch, MixedBatches, MixOptions, policy_of
-from genlabel_plugins.selection._stacked import StackedNetworks
-from genlabel_plugins.selection._table import Table
+from genlabel_plugins.selection._stacked_networks import StackedNetworks
+from genlabel_plugins.selection._training_table import TrainingTable
 from genlabel_plugins.selection.candidates import Candidate
 
 CHUNK_ELEMENTS = 2**22  # numbers that the batches of several steps, drawn and labelled at a time, may hold
+EPOCHS_AT_ONCE = 10  # at most, that are drawn and labeled
 EPS = 1e-6
 
 OnEpoch = Callable[[StackedNetworks, Tensor], bool]
@@ -31,18 +35,26 @@ class TrainingOptions(MixOptions):
         hidden: Widths of the hidden layers; none is logistic regression.
         max_epochs: Passes over the rows.
         weight_decay: Weight of the squared parameters in the loss, by halves, as in `torch.optim.Adam`.
+        decays: Let the step size fall to zero along a cosine.
+        validation_fraction: Fraction of each class to hold out, to keep the best state of each network by its log-loss
+            there; None holds nothing out.
+        patience: Epochs without a lower held-out log-loss after which to stop.
     """
 
     hidden: tuple[int, ...] = ()
     max_epochs: int = 100
     weight_decay: float = 1e-4
+    decays: bool = False
+    validation_fraction: float | None = None
+    patience: int = 10
 
 
-def train_stacked(
-    tables: Sequence[Table],
+def train_jointly(
+    tables: Sequence[TrainingTable],
     candidates: Sequence[Candidate],
     n_classes: int,
     options: TrainingOptions,
+    relabelers: Sequence[Mapping[Any, GenLabel] | None] | None = None,
     *,
     seed: int = 0,
     networks: StackedNetworks | None = None,
@@ -59,9 +71,10 @@ def train_stacked(
 
     Args:
         tables: Training rows, with equally many batches in an epoch.
-        candidates: What to train; none of them `"generative"`.
+        candidates: What to train; all of kind `"trained"`.
         n_classes: Number of classes C.
         options: What all candidates share.
+        relabelers: Relabelers fitted to each table, by backend; by default they are fitted here.
         seed: Seed of each table's private generator.
         networks: Networks to go on with; by default new ones.
         on_epoch: Called after each epoch with the networks and the mean loss of each, shape `(F, M)`; returns
@@ -74,9 +87,9 @@ def train_stacked(
         Networks of all tables and candidates, on the device of the tables.
 
     Example:
-        >>> table = Table.of(torch.tensor([[0.0], [1.0], [4.0], [5.0]]).double(), torch.tensor([0, 0, 1, 1]))
-        >>> candidates = [Candidate(scheme="vanilla"), Candidate(scheme="mixup", learning_rate=0.01)]
-        >>> networks = train_stacked([table], candidates, 2, TrainingOptions())
+        >>> table = TrainingTable.of(torch.tensor([[0.0], [1.0], [4.0], [5.0]]).double(), torch.tensor([0, 0, 1, 1]))
+        >>> candidates = [Candidate(scheme="none", learning_rate=0.1), Candidate(scheme="mixup", learning_rate=0.01)]
+        >>> networks = train_jointly([table], candidates, 2, TrainingOptions())
         >>> networks(table.x[None]).argmax(2)[0].T  # networks, rows
         tensor([[0, 0, 1, 1],
                 [0, 0, 1, 1]])
@@ -87,16 +100,22 @@ def train_stacked(
         sizes = (tables[0].x.shape[1], *options.hidden, n_classes)
         networks = StackedNetworks(sizes, len(candidates), generators).to(device)
     streams = [
-        MixedBatches(table, candidates, n_classes, options, generator)
-        for table, generator in zip(tables, generators, strict=True)
+        CandidateBatches(table, candidates, n_classes, options, generator, relabelers=fitted)
+        for table, generator, fitted in zip(tables, generators, relabelers or [None] * len(tables), strict=True)
     ]
     step = _Step(networks, candidates, streams[0], options.weight_decay)
     n_steps = streams[0].epochs.n_steps
     batches = _batches(streams, options.max_epochs * n_steps)
     epochs = progress(range(1, options.max_epochs + 1), description, verbose=verbose)
+    n_done = 0
     try:
         for _ in epochs:
-            losses = [step(next(batches), want_loss=on_epoch is not None) for _ in range(n_steps)]
+            losses = []
+            for _ in range(n_steps):
+                done = n_done / (options.max_epochs * n_steps)
+                share = 0.5 * (1 + math.cos(math.pi * done)) if options.decays else 1.0
+                losses.append(step(next(batches), share, want_loss=on_epoch is not None))
+                n_done += 1
             if on_epoch is not None and on_epoch(networks, torch.stack(losses).mean(0)):
                 break
     except KeyboardInterrupt:
@@ -113,7 +132,7 @@ class _Step:
         self,
         networks: StackedNetworks,
         candidates: Sequence[Candidate],
-        stream: MixedBatches,
+        stream: CandidateBatches,
         weight_decay: float,
     ) -> None:
         device = stream.table.x.device
@@ -123,15 +142,15 @@ class _Step:
         # With the default eps a gradient of zero, as that of the biases of balanced classes, would be one of noise.
         self.optimizer = torch.optim.Adam(self.parameters, lr=1.0, eps=EPS, weight_decay=weight_decay, fused=True)
         rate = torch.tensor([candidate.learning_rate for candidate in candidates], device=device, dtype=torch.float32)
-        self.rates = networks.per_model(rate)
+        self.rates = networks.per_network(rate[None])
         places = [stream.policies.index(policy_of(candidate)) for candidate in candidates]
         self.select = one_hot(torch.tensor(places, device=device), len(stream.policies), rate).T  # (V, M)
         clean = [candidate.clean_share for candidate in candidates]
         shares = rate.new_tensor([clean, [1 - share for share in clean]])  # of clean and mixed rows
         self.shares = shares[[part for part, held in enumerate((stream.clean, stream.mixed)) if held]]  # (parts, M)
 
-    def __call__(self, batch: Batch, *, want_loss: bool) -> Tensor:
-        """Make the step; the losses before it, `(F, M)`, if they are wanted."""
+    def __call__(self, batch: Batch, share: float, *, want_loss: bool) -> Tensor:
+        """Make a share of the step; the losses before it, `(F, M)`, if they are wanted."""
         with torch.enable_grad():
             z = self.networks(batch.x)  # (F, R, C, M)
         with torch.no_grad():
@@ -148,7 +167,7 @@ class _Step:
             try:
                 self.optimizer.step()
                 for parameter, old, rate in zip(self.parameters, before, self.rates, strict=True):
-                    parameter.copy_(old.lerp(parameter, rate))
+                    parameter.copy_(old.lerp(parameter, share * rate))
             except KeyboardInterrupt:  # amid a step of size one
                 for parameter, old in zip(self.parameters, before, strict=True):
                     parameter.copy_(old)
@@ -159,16 +178,17 @@ class _Step:
         return -((y @ self.select).mul_(z.log_softmax(2)).mul_(weight)).sum((1, 2))
 
 
-def _batches(streams: Sequence[MixedBatches], n_steps: int) -> Iterator[Batch]:
+def _batches(streams: Sequence[CandidateBatches], n_steps: int) -> Iterator[Batch]:
     """Batches of all tables, step by step, drawn and labelled several steps at a time."""
     width = max(stream.epochs.width for stream in streams)
     first = streams[0]
     per_row = first.table.x.shape[1] + first.n_classes * (len(first.policies) + 1)
     at_once = max(1, CHUNK_ELEMENTS // (2 * len(streams) * width * per_row))
     per_epoch = first.epochs.n_steps
-    n_epochs = max(1, at_once // per_epoch)
-    for epoch in range(0, n_steps // per_epoch, n_epochs):
-        draws = _draw(streams, min(n_epochs, n_steps // per_epoch - epoch))
+    # As many for a short training as for a long one: densities round a batch of another size differently.
+    n_epochs = max(1, min(EPOCHS_AT_ONCE, at_once // per_epoch))
+    for _ in range(0, n_steps // per_epoch, n_epochs):
+        draws = _draw(streams, n_epochs)
         for start in range(0, len(draws[0].lam), at_once):
             chunk = [
                 stream.label(drawn.steps(start, start + at_once), width)
@@ -179,7 +199,7 @@ def _batches(streams: Sequence[MixedBatches], n_steps: int) -> Iterator[Batch]:
                 yield Batch(x, y, weight)
 
 
-def _draw(streams: Sequence[MixedBatches], n_epochs: int) -> list[Draws]:
+def _draw(streams: Sequence[CandidateBatches], n_epochs: int) -> list[Draws]:
     """Draws of all tables; tables of one size have generators of one seed, and so the same draws."""
     first = {stream.epochs.n_rows: stream for stream in reversed(streams) if stream.epochs.share is None}
     drawn = {n_rows: stream.epochs.draw(n_epochs) for n_rows, stream in first.items()}

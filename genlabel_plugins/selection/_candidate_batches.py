@@ -1,8 +1,8 @@
-"""MixedBatches: batches of one table, labelled in every way that its candidates ask for."""
+"""CandidateBatches: batches of one table, labeled in every way that its candidates ask for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from genlabel_plugins.mixing.mixers import Mixed, Mixer, make_mixer, one_hot
 from genlabel_plugins.relabeler import GenLabel, blend
 from genlabel_plugins.scoring import fit_copy
 from genlabel_plugins.selection._epochs import Draws, Epochs
-from genlabel_plugins.selection._table import Table
+from genlabel_plugins.selection._training_table import TrainingTable
 from genlabel_plugins.selection.candidates import Candidate
 
 
@@ -51,8 +51,8 @@ class Batch(NamedTuple):
     weight: Tensor
 
 
-class MixedBatches:
-    """Mixes the rows of a table once and labels them in every way that its candidates ask for.
+class CandidateBatches:
+    """Mixes the rows of one table and labels each mixed row once for every way of its candidates.
 
     Args:
         table: Training rows.
@@ -60,6 +60,8 @@ class MixedBatches:
         n_classes: Number of classes C.
         options: How rows are mixed.
         generator: Source of randomness on the CPU.
+        relabelers: Relabelers fitted to the table, by backend; by default they are fitted here.
+        per_sample: Draw one `lam` per row instead of one per batch.
 
     Attributes:
         policies: Label policies, V of them: scheme, backend and gamma. Candidates that agree in them share labels.
@@ -67,11 +69,14 @@ class MixedBatches:
 
     def __init__(
         self,
-        table: Table,
+        table: TrainingTable,
         candidates: Iterable[Candidate],
         n_classes: int,
         options: MixOptions,
         generator: torch.Generator,
+        *,
+        relabelers: Mapping[Any, GenLabel] | None = None,
+        per_sample: bool = False,
     ) -> None:
         candidates = list(candidates)
         self.policies = list(dict.fromkeys(map(policy_of, candidates)))
@@ -80,13 +85,15 @@ class MixedBatches:
         self.table = table
         self.n_classes = n_classes
         share = None if table.share is None else table.share.cpu()
-        self.epochs = Epochs(len(table.x), options.batch_size, options.alpha, generator, share)
+        self.epochs = Epochs(len(table.x), options.batch_size, options.alpha, generator, share, per_sample=per_sample)
         columns = torch.Generator().manual_seed(generator.initial_seed() + 1)  # drawn chunk by chunk, epochs are not
         mixer = make_mixer(options.mix, n_classes=n_classes, alpha=options.alpha, per_sample=True, generator=columns)
         assert isinstance(mixer, Mixer)
         self.mixer = mixer
-        backends = (backend for _, backend, _ in self.policies)
-        self.relabelers = fit_relabelers(table, backends, n_classes, options.priors, generator.initial_seed())
+        backends = dict.fromkeys(backend for _, backend, _ in self.policies if backend is not None)
+        if relabelers is None:
+            relabelers = fit_relabelers(table, backends, n_classes, options.priors, generator.initial_seed())
+        self.relabelers = {backend: relabelers[backend] for backend in backends}
         self.named: dict[str, Callable[[Mixed], Tensor]] = {"mixup": linear_label}
         self.named["logistic"] = LogisticLabel(options.sigma)
         if any(scheme == "nearest" for scheme, *_ in self.policies):
@@ -103,7 +110,7 @@ class MixedBatches:
             parts.append((x, y.expand(-1, -1, len(self.policies))))
         if self.mixed:
             first = shape[1] * torch.arange(shape[0], device=x.device)[:, None]
-            lam = draws.lam.to(x.dtype)[:, None].expand(shape)
+            lam = draws.lam.to(x.dtype).view(shape[0], -1).expand(shape)
             mixed = self.mixer.mixed(x, target, (draws.partner + first).flatten(), lam.flatten())
             parts.append((mixed.x, self._labels(mixed)))
         rows, labels = zip(*parts, strict=True)
@@ -127,11 +134,11 @@ class MixedBatches:
 
 def policy_of(candidate: Candidate) -> tuple[str, Any, float]:
     """What of a candidate decides on the labels of its rows; clean rows are called the same by all."""
-    return ("mixup" if candidate.scheme == "vanilla" else candidate.scheme), candidate.backend, candidate.gamma
+    return ("mixup" if candidate.scheme == "none" else candidate.scheme), candidate.backend, candidate.gamma
 
 
 def fit_relabelers(
-    table: Table, backends: Iterable[Any], n_classes: int, priors: Any, seed: int
+    table: TrainingTable, backends: Iterable[Any], n_classes: int, priors: Any, seed: int
 ) -> dict[Any, GenLabel]:
     """Relabelers by backend, fitted to the rows of a table; an object is copied."""
     rows = slice(None) if table.density_rows is None else table.density_rows
@@ -141,6 +148,16 @@ def fit_relabelers(
         for backend in dict.fromkeys(backends)
         if backend is not None
     }
+
+
+def density_classifier(relabeler: GenLabel, table: TrainingTable, n_classes: int) -> GenLabel:
+    """The density of a relabeler as a classifier, with the class frequencies of the table as priors."""
+    return GenLabel(relabeler.density, priors=table.class_share(n_classes))
+
+
+def can_span(candidates: Iterable[Candidate], options: MixOptions) -> bool:
+    """Whether rows may be written in a basis of their span: mixed rows must stay in it, and no density name columns."""
+    return options.mix == "mixup" and all(isinstance(c.backend, str | None) for c in candidates)
 
 
 def _pad(rows: Tensor, width: int) -> Tensor:

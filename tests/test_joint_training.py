@@ -9,16 +9,16 @@ from torch.nn import functional as F
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from genlabel_plugins import GenLabel
-from genlabel_plugins.selection import Candidate, candidate_grid
-from genlabel_plugins.selection import _stacked_training as stacked_training
+from genlabel_plugins.selection import _joint_training as joint_training
 from genlabel_plugins.selection._epochs import Epochs
-from genlabel_plugins.selection._stacked import StackedNetworks
-from genlabel_plugins.selection._stacked_training import TrainingOptions, train_stacked
-from genlabel_plugins.selection._table import Table
+from genlabel_plugins.selection._joint_training import TrainingOptions, train_jointly
+from genlabel_plugins.selection._stacked_networks import StackedNetworks
+from genlabel_plugins.selection._training_table import TrainingTable
+from genlabel_plugins.selection.candidates import Candidate, candidate_grid
 
 SCHEMES = [
-    Candidate(scheme="vanilla", learning_rate=0.1),
-    Candidate(scheme="vanilla", learning_rate=0.001),
+    Candidate(scheme="none", learning_rate=0.1),
+    Candidate(scheme="none", learning_rate=0.001),
     Candidate(scheme="mixup", learning_rate=0.1),
     Candidate(scheme="mixup", learning_rate=0.01, keep_clean=True),
     Candidate(scheme="genlabel", backend="gm", gamma=0.7, learning_rate=0.03),
@@ -27,9 +27,12 @@ SCHEMES = [
 ]
 
 
+RATES = (0.1, 0.01, 0.001, 0.0001)
+
+
 def table(load=load_iris, kept=slice(None), **weights):
     X, y = load(return_X_y=True)
-    return Table.of(torch.from_numpy(X[kept]).double(), torch.from_numpy(y[kept]), **weights)
+    return TrainingTable.of(torch.from_numpy(X[kept]).double(), torch.from_numpy(y[kept]), **weights)
 
 
 def plain_loop(table, candidate, options, seed):
@@ -43,7 +46,7 @@ def plain_loop(table, candidate, options, seed):
         layers[-2].load_state_dict({"weight": weight.T, "bias": bias})
     network = nn.Sequential(*layers[:-1])
     adam = torch.optim.Adam(
-        network.parameters(), lr=candidate.learning_rate, eps=stacked_training.EPS, weight_decay=options.weight_decay
+        network.parameters(), lr=candidate.learning_rate, eps=joint_training.EPS, weight_decay=options.weight_decay
     )
     genlabel = GenLabel(candidate.backend or "gm", gamma=candidate.gamma).fit(table.x, table.target)
     epochs = Epochs(len(table.x), options.batch_size, options.alpha, generator, table.share)
@@ -56,7 +59,7 @@ def plain_loop(table, candidate, options, seed):
             x_mix, y_mix = lam.float() * x + (1 - lam.float()) * x_j, lam.float() * y + (1 - lam.float()) * y_j
             clean = F.cross_entropy(network(x), y)
             loss = clean
-            if candidate.scheme != "vanilla":
+            if candidate.scheme != "none":
                 loss = F.cross_entropy(network(x_mix), genlabel.relabel(x_mix, y_mix))
                 loss = (loss + clean) / 2 if candidate.keep_clean else loss
             adam.zero_grad()
@@ -72,7 +75,7 @@ def test_all_at_once_is_a_plain_loop_for_each(hidden):
     n_epochs = 5 if hidden else 15  # layers of ReLU amplify rounding
     options = TrainingOptions(hidden=hidden, max_epochs=n_epochs, batch_size=64, weight_decay=1e-3, alpha=0.7)
     iris, seen = table(), []
-    networks = train_stacked([iris], SCHEMES, 3, options, seed=7, on_epoch=lambda _, loss: seen.append(loss))
+    networks = train_jointly([iris], SCHEMES, 3, options, seed=7, on_epoch=lambda _, loss: seen.append(loss))
     losses = torch.stack(seen)[:, 0]  # (epochs, M)
     for m, candidate in enumerate(SCHEMES):
         weights, biases, loss = plain_loop(iris, candidate, options, 7)
@@ -87,7 +90,7 @@ def test_all_at_once_is_a_plain_loop_for_each(hidden):
 def test_classes_that_weigh_more_are_drawn_as_the_loop_draws_them():
     options = TrainingOptions(max_epochs=10, batch_size=40)
     iris = table(class_weight=torch.tensor([1.0, 3.0, 0.5]))
-    networks = train_stacked([iris], SCHEMES[2:3], 3, options, seed=1)
+    networks = train_jointly([iris], SCHEMES[2:3], 3, options, seed=1)
     weights, biases, _ = plain_loop(iris, SCHEMES[2], options, 1)
     np.testing.assert_allclose(networks.network(0, 0)[0][0], weights[0], atol=1e-4)
     np.testing.assert_allclose(networks.network(0, 0)[1][0], biases[0], atol=1e-4)
@@ -99,10 +102,12 @@ def test_classes_that_weigh_more_are_drawn_as_the_loop_draws_them():
 def test_company_changes_nothing(monkeypatch, mix, hidden, chunk):
     options = TrainingOptions(mix=mix, hidden=hidden, max_epochs=8, batch_size=50)
     tables = [table(load_wine, slice(n, None)) for n in (0, 3, 20)]  # 178, 175 and 158 rows: four batches an epoch
-    candidates = candidate_grid(schemes=("vanilla", "mixup", "logistic", "nearest", "genlabel"), gammas=(0.3, 0.9))[::5]
-    alone = [[train_stacked([t], [c], 3, options, seed=2).network(0, 0) for c in candidates] for t in tables]
-    monkeypatch.setattr(stacked_training, "CHUNK_ELEMENTS", chunk)
-    together = train_stacked(tables, candidates, 3, options, seed=2)
+    candidates = candidate_grid(
+        schemes=("none", "mixup", "logistic", "nearest", "genlabel"), gammas=(0.3, 0.9), learning_rates=RATES
+    )[::5]
+    alone = [[train_jointly([t], [c], 3, options, seed=2).network(0, 0) for c in candidates] for t in tables]
+    monkeypatch.setattr(joint_training, "CHUNK_ELEMENTS", chunk)
+    together = train_jointly(tables, candidates, 3, options, seed=2)
     for f in range(3):
         for m, candidate in enumerate(candidates):
             for ours, theirs in zip(together.network(f, m), alone[f][m], strict=True):
@@ -123,24 +128,24 @@ def test_an_interrupt_amid_a_step_leaves_the_step_out():
     hook = register_optimizer_step_post_hook(ctrl_c)
     try:
         with pytest.warns(UserWarning, match="interrupted"):
-            networks = train_stacked([iris], SCHEMES, 3, options, interruptible=True)
+            networks = train_jointly([iris], SCHEMES, 3, options, interruptible=True)
         n_steps = 0
         with pytest.raises(KeyboardInterrupt):
-            train_stacked([iris], SCHEMES, 3, options)
+            train_jointly([iris], SCHEMES, 3, options)
     finally:
         hook.remove()
-    expected = train_stacked([iris], SCHEMES, 3, TrainingOptions(batch_size=200, max_epochs=4))
+    expected = train_jointly([iris], SCHEMES, 3, TrainingOptions(batch_size=200, max_epochs=4))
     assert torch.equal(networks.weights[0], expected.weights[0])
 
 
 def test_the_callers_torch_does_not_matter():
     iris, options = table(), TrainingOptions(hidden=(4,), max_epochs=3)
-    expected = train_stacked([iris], SCHEMES, 3, options)
+    expected = train_jointly([iris], SCHEMES, 3, options)
     state = torch.get_rng_state()
     torch.set_default_dtype(torch.float64)
     try:
         with torch.no_grad():
-            networks = train_stacked([iris], SCHEMES, 3, options)
+            networks = train_jointly([iris], SCHEMES, 3, options)
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(networks.weights[0], expected.weights[0])
@@ -156,7 +161,7 @@ def test_a_gpu_learns_the_same(hidden, mix):
     learnt = []
     for device in ("cpu", "cuda"):
         x, target = torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
-        networks = train_stacked([Table.of(x, target)], SCHEMES, 3, options)
+        networks = train_jointly([TrainingTable.of(x, target)], SCHEMES, 3, options)
         assert networks.weights[0].device.type == device
         learnt.append(networks.cpu())
     for here, there in zip(learnt[0].parameters(), learnt[1].parameters(), strict=True):

@@ -1,4 +1,4 @@
-"""Table: standardised rows in an order of their own, with their weights, as training and densities see them."""
+"""TrainingTable: standardized rows in an order of their own, with their weights, as training and densities see them."""
 
 from __future__ import annotations
 
@@ -9,21 +9,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+RANK_TOLERANCE = 1e-7  # relative size below which a direction is rounding
 MAX_REPEATS = 100  # mean weight up to which whole numbers mean repetitions
 
 
-class Table(NamedTuple):
-    """Training rows.
+class TrainingTable(NamedTuple):
+    """Training rows, standardized, sorted and weighed.
 
-    The order is that of the values, so that what is learnt depends on the set of rows and not on their order.
+    They are sorted by their values, so that what is learnt depends on the set of rows and not on their order.
 
     Attributes:
-        x: Standardised rows, shape `(N, D)`, float32.
+        x: Rows in the units of the table, shape `(N, D)`, float32; `(N, rank)` in a basis of their span.
         target: Class indices, shape `(N,)`.
         share: How often training visits each row relative to the others, shape `(N,)`; None for all alike.
         density_rows: Rows that densities are fitted to, repeated as they weigh; None for each once.
         mean: Mean of each feature, shape `(D,)`, float64.
-        scale: Standard deviation of each feature, 1 for a constant one, shape `(D,)`, float64.
+        scale: Unit of each feature, shape `(D,)`, float64.
+        basis: Orthonormal directions that the rows span, shape `(D, rank)`, float64; None for the features themselves.
+        total: Sum of the weights, a scalar, float64.
+        strictness: Factor of a penalty on squared coefficients that is meant for other units, a scalar, float64.
     """
 
     x: Tensor
@@ -32,9 +36,21 @@ class Table(NamedTuple):
     density_rows: Tensor | None
     mean: Tensor
     scale: Tensor
+    basis: Tensor | None
+    total: Tensor
+    strictness: Tensor
 
     @classmethod
-    def of(cls, x: Tensor, target: Tensor, weight: Tensor | None = None, class_weight: Tensor | None = None) -> Self:
+    def of(
+        cls,
+        x: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        class_weight: Tensor | None = None,
+        *,
+        standardize: bool = True,
+        in_span: bool = False,
+    ) -> Self:
         """Make a table of rows `(N, D)` and class indices `(N,)`.
 
         Args:
@@ -44,38 +60,100 @@ class Table(NamedTuple):
                 out; others say how often training visits it relative to the rest.
             class_weight: How often training visits each class relative to its rows, shape `(C,)`; densities, each
                 of one class, are left alone.
+            standardize: Divide each feature by its standard deviation, unless it is constant; else divide all by one
+                number, and undo in `strictness` what that does to a penalty.
+            in_span: Write the rows of a table that is wider than long in a basis of their span, in which nothing is
+                lost: no combination of the rows leaves it.
 
         Raises:
             ValueError: If no row has a positive weight.
 
         Example:
-            >>> table = Table.of(torch.tensor([[3.0], [1.0]]).double(), torch.tensor([0, 1]), torch.tensor([1.0, 2.0]))
-            >>> table.target
+            >>> x, target = torch.tensor([[3.0], [1.0]]).double(), torch.tensor([0, 1])
+            >>> TrainingTable.of(x, target, torch.tensor([1.0, 2.0])).target
             tensor([1, 1, 0])
         """
-        x, target, weight = arrange(x, target, weight)
+        arranged = arrange(x, target, weight)
+        return cls.of_arranged(*arranged, class_weight, standardize=standardize, in_span=in_span)
+
+    @classmethod
+    def of_arranged(
+        cls,
+        x: Tensor,
+        target: Tensor,
+        weight: Tensor | None = None,
+        class_weight: Tensor | None = None,
+        *,
+        standardize: bool = True,
+        in_span: bool = False,
+    ) -> Self:
+        """Make a table of rows that `arrange` has put in order, or of some of them in that order."""
         density_rows = None if weight is None else systematic_sample(weight, 0.5)
         seen = x if density_rows is None else x[density_rows]
-        # The squares of huge or tiny numbers leave the range of float64; a unit that is a power of two rounds nothing.
-        exponent = torch.frexp(seen.abs().amax(0)).exponent.clamp(-1000, 1000)
-        unit = torch.ldexp(torch.ones_like(seen[0]), exponent)
-        mean = (seen / unit).mean(0) * unit
-        spread = (seen / unit).std(0, correction=0) * unit
+        mean, spread = mean_and_spread(seen)
         scale = torch.where((seen.amax(0) == seen.amin(0)) | (spread == 0), 1.0, spread)
+        if not standardize:
+            largest = spread.amax()
+            common = largest * (spread / largest).square().mean().sqrt() if largest > 0 else torch.ones_like(largest)
+            scale = common.expand_as(scale)
         share = weight
         if class_weight is not None:
             share = class_weight.to(x)[target] * (1.0 if weight is None else weight)
-            share = None if bool((share == share[0]).all()) else share
-        return cls(((x - mean) / scale).float(), target, share, density_rows, mean, scale)
+        total = mean.new_tensor(len(x)) if share is None else share.sum()
+        if share is not None and bool((share == share[0]).all()):
+            share = None
+        z = (x - mean) / scale
+        basis = None
+        if in_span and z.shape[1] > len(z):
+            _, size, directions = torch.linalg.svd(z, full_matrices=False)
+            basis = directions[size > RANK_TOLERANCE * size[0]].T
+            z = z @ basis
+        strictness = torch.ones_like(total) if standardize else scale[0] ** -2
+        return cls(z.float(), target, share, density_rows, mean, scale, basis, total, strictness)
 
-    def standardise(self, x: Tensor) -> Tensor:
-        """Other rows in the units of the table, `(B, D) -> (B, D)`, float32."""
-        return ((x - self.mean) / self.scale).float()
+    def standardize(self, x: Tensor) -> Tensor:
+        """Bring other rows into the units of the table, `(B, D) -> (B, D)`, float32."""
+        z = (x - self.mean) / self.scale
+        return (z if self.basis is None else z @ self.basis).float()
 
     def class_share(self, n_classes: int) -> Tensor:
         """Share of each class in what training visits, shape `(C,)`, float64."""
         visits = torch.bincount(self.target, self.share, minlength=n_classes).double()
         return visits / visits.sum()
+
+
+def mean_and_spread(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature, shape `(D,)` each, of numbers of any size."""
+    # The squares of huge or tiny numbers leave the range of float64; a unit that is a power of two rounds nothing.
+    exponent = torch.frexp(x.abs().amax(0)).exponent.clamp(-1000, 1000)
+    unit = torch.ldexp(torch.ones_like(x[0]), exponent)
+    return (x / unit).mean(0) * unit, (x / unit).std(0, correction=0) * unit
+
+
+def looks_like_components(x: Tensor) -> bool:
+    """Whether features look like the principal components of rows like these, shape `(N, D)`.
+
+    They do if their means are zero, they do not correlate and they come by falling variance, as far as N rows tell.
+    To divide components by their standard deviations blows up those that hardly vary.
+
+    Example:
+        >>> x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([9.0, 3, 1])
+        >>> looks_like_components(x), looks_like_components(x + 5), looks_like_components(x.flip(1))
+        (True, False, False)
+    """
+    n_rows, n_features = x.shape
+    mean, spread = mean_and_spread(x)
+    kept = spread > RANK_TOLERANCE * spread.amax()
+    if n_features < 2 or int(kept.sum()) < 2:
+        return False
+    spread, mean, x = spread[kept], mean[kept], x[:, kept]
+    is_central = bool((mean.abs() <= 5 * spread / n_rows**0.5).all())
+    z = (x - mean) / spread
+    square = (z.T @ z / n_rows).square()
+    n_pairs = square.shape[0] * (square.shape[0] - 1)
+    is_uncorrelated = float(square.fill_diagonal_(0).sum()) / n_pairs <= 2 / n_rows
+    falls = spread[1:] <= 1.5 * torch.cummin(spread, 0).values[:-1]
+    return is_central and is_uncorrelated and bool(falls.all())
 
 
 def arrange(x: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -54,17 +54,17 @@ class StackedNetworks(nn.Module):
             z = z.relu() @ weight + bias
         return z.permute(0, 2, 3, 1)
 
-    def per_model(self, value: Tensor) -> list[Tensor]:
-        """One number per network of a table, `(M,)`, in shapes that multiply the parameters in turn."""
-        shapes = [(-1,), *[(-1, 1, 1)] * (len(self.sizes) - 2)]
-        return [value.view(shape) for shape in shapes * 2]
+    def per_network(self, value: Tensor) -> list[Tensor]:
+        """One number per network, `(F, M)` or `(1, M)`, in shapes that multiply the parameters in turn."""
+        others = len(self.sizes) - 2
+        return [value[:, None, None], *[value[..., None, None]] * others] * 2
 
     @torch.no_grad()
     def of_table(self, table: int) -> StackedNetworks:
         """Copy of the networks of one table."""
-        one = StackedNetworks(self.sizes, self.n_models, [torch.Generator()])
+        one = StackedNetworks(self.sizes, self.n_models, [torch.Generator()]).to(self.weights[0])
         one.load_state_dict({name: parameter[table : table + 1] for name, parameter in self.state_dict().items()})
-        return one.to(self.weights[0].device)
+        return one
 
     @torch.no_grad()
     def network(self, table: int, model: int) -> tuple[list[Tensor], list[Tensor]]:
