@@ -50,21 +50,20 @@ SAME = {
     "backends": "backend",
     "gammas": "gamma",
     "learning_rates": "learning_rate",
+    "Cs": "C",
     "schemes": "scheme",
     "random_state": "generator",
 }
 
 WHY = {
     "alpha": "timm calls it `mixup_alpha`.",
+    "C": "The search takes several.",
     "backend": "The search takes several.",
     "backend_params": "A field of a dataclass cannot hold one dictionary for all: each config has an empty one.",
     "gamma": "The search takes several; None at a door that also takes a relabeler leaves the relabeler its own.",
     "generator": "scikit-learn's estimators take `random_state`, a seed or a generator of NumPy.",
     "head": "A module of the model, or the kind of classifier that scikit-learn's estimators train.",
-    "keep_clean": "Off where gamma 0 must be the host bit for bit and at its cost. scikit-learn's estimators train by "
-    "themselves, and the tables favor it.",
-    "label": "`GenLabelClassifier` names the label policy of its scheme.",
-    "learning_rate": "None stands for the one that suits the head; the search takes several.",
+    "learning_rate": "None solves a logistic head, and is the one that suits others; the search takes several.",
     "mix": "It is required where it is the first argument.",
     "n_classes": "timm calls it `num_classes`, 1000 by default; elsewhere the relabeler or the data tell it.",
     "per_sample": "None leaves it to the kind of mixing: one lam a row for generative mixing, else one a batch.",
