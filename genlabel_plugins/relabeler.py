@@ -221,14 +221,20 @@ def class_posterior(
 def blend(y_mix: Tensor, y_gen: Tensor, gamma: float | Tensor) -> Tensor:
     """Label `gamma * y_gen + (1 - gamma) * y_mix`, exact at both ends.
 
-    `gamma` is a float or a tensor of shape `(B,)`, which is clamped to [0, 1]: to refuse it would wait for the device.
+    `gamma` is a float or a tensor of shape `(B,)`, which is clamped to [0, 1], and 0 for NaN: to refuse it would wait
+    for the device.
+
+    Raises:
+        ValueError: If there is not one gamma, nor one for each row.
 
     Example:
         >>> blend(torch.tensor([[1.0, 0.0]]), torch.tensor([[0.0, 1.0]]), 0.25)
         tensor([[0.7500, 0.2500]])
     """
     if isinstance(gamma, Tensor):
-        gamma = gamma.to(y_mix).clamp(0, 1).reshape(-1, 1)  # (B, 1), or (1, 1) for a scalar tensor
+        if gamma.numel() not in (1, len(y_mix)):
+            raise ValueError(f"gamma must be one number or have shape ({len(y_mix)},), got {tuple(gamma.shape)}")
+        gamma = gamma.to(y_mix).nan_to_num(0.0).clamp(0, 1).reshape(-1, 1)  # (B, 1), or (1, 1) for a scalar tensor
     return torch.lerp(y_mix, y_gen, gamma)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.stats import multivariate_normal
 
-from genlabel_plugins import GenLabel, Relabeler, RunningGaussian, blend, class_posterior, make_backend
+from genlabel_plugins import GenLabel, Relabeler, Relabeling, RunningGaussian, blend, class_posterior, make_backend
 
 
 class Fixed:
@@ -71,6 +71,25 @@ def test_gamma_per_row_is_row_by_row_gamma():
     genlabel = GenLabel("gm", gamma=gamma).fit(x, target)
     one_by_one = torch.cat([genlabel.relabel(x[i : i + 1], y_mix[:1], gamma=float(gamma[i])) for i in range(90)])
     assert torch.allclose(genlabel.relabel(x, y_mix), one_by_one, atol=1e-12)
+
+
+def test_a_tensor_of_gammas_outside_the_range_is_refused_or_clamped():
+    x, target = _blobs()
+    y_mix = torch.eye(3, dtype=torch.float64).roll(1, 0)[target]
+    gamma = torch.linspace(-2, 3, 90, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"gamma must lie in \[0, 1\], got values from -2 to 3"):
+        GenLabel("gm", gamma=gamma)
+    genlabel = GenLabel("gm").fit(x, target)
+    gamma[7] = torch.nan
+    clamped = gamma.nan_to_num(0.0).clamp(0, 1)
+    expected = clamped[:, None] * genlabel.posterior(x) + (1 - clamped[:, None]) * y_mix
+    torch.testing.assert_close(genlabel.relabel(x, y_mix, gamma=gamma), expected)
+    genlabel.gamma = gamma  # nor does an assignment get round it
+    torch.testing.assert_close(genlabel.relabel(x, y_mix), expected)
+    relabeling = Relabeling(3, relabeler=genlabel)
+    torch.testing.assert_close(relabeling.label(x, y_mix, mixed=True), expected)
+    with pytest.raises(ValueError, match=r"gamma must be one number or have shape \(5,\), got \(90,\)"):
+        genlabel.relabel(x[:5], y_mix[:5])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from genlabel_plugins import (
     GenLabel,
     GenLabelMix,
     Mixup,
+    RatioSearch,
     Relabeling,
     RunningGaussian,
     intrusion_rates,
@@ -136,6 +137,11 @@ def test_rows_that_are_not_finite_keep_their_label_and_spoil_no_other(joint, dty
     if not torch.isfinite(spoilt[3]).all():
         assert torch.equal(label[3], Y[3])
         assert relabeling.report()["fallback_rows"] == 1
+
+
+def test_pairs_of_rows_are_tensors():
+    with pytest.raises(ValueError, match="x_i must be a tensor, got a list"):
+        RatioSearch(FITTED)(X.tolist(), X, TARGET, TARGET, 0.5)
 
 
 def test_a_batch_without_rows_gives_no_label():

@@ -92,12 +92,13 @@ class RunningGaussian(LearntState):
         x = as_rows(x)
         check_target(target, self.n_classes if self.mean_ is None else None, len(x))
         target = target.long()
+        if self.n_passed_over_.device != x.device:  # statistics were loaded from a file
+            self.n_passed_over_ = self.n_passed_over_.to(x.device)
         if self.mean_ is None:
             state = {"dtype": torch.promote_types(x.dtype, torch.float32), "device": x.device}
             self.mean_ = torch.zeros(self.n_classes, x.shape[1], **state)
             self.variance_ = torch.full((self.n_classes,), torch.nan, **state)
             self.class_count_ = torch.zeros(self.n_classes, dtype=torch.long, device=x.device)
-            self.n_passed_over_ = self.n_passed_over_.to(x.device)
             far = _far_from_the_others(x.to(accumulator(x)), target, self.n_classes)
         else:
             self._check_width(x)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genlabel_plugins._checks import check_number
+from genlabel_plugins._checks import check_number, check_tensor
 from genlabel_plugins._state import accumulator, full_precision
 from genlabel_plugins.densities._segments import LogRatio, closest_position
 from genlabel_plugins.mixing.mixers import Inputs, Mixer, one_hot
@@ -110,6 +110,8 @@ class RatioSearch:
             c_j: Classes of the second, shape `(B,)`.
             lam: Ratio to attain, in [0, 1]; a float, or shape `(B,)`.
         """
+        check_tensor("x_i", x_i)
+        check_tensor("x_j", x_j)
         if x_i.dtype != x_j.dtype or x_i.shape != x_j.shape:
             raise ValueError(
                 f"x_i and x_j must have one dtype and shape, got {x_i.dtype} {tuple(x_i.shape)} and "

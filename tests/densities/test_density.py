@@ -137,6 +137,21 @@ def test_state_dict_replaces_state_of_another_shape():
     assert torch.equal(other.log_prob(X), fitted.log_prob(X))
 
 
+@pytest.mark.parametrize(
+    ("name", "options"), [("gm", {}), ("gm", {"covariance_type": "tied"}), ("kde", {}), ("flow", {"max_epochs": 1})]
+)
+@pytest.mark.filterwarnings("ignore:.*classes have fewer than")
+def test_covariances_that_no_memory_holds_are_refused_before_it_is_taken(name, options):
+    x, target = torch.randn(64, 100_000), torch.arange(64)
+    with pytest.raises(ValueError, match=r"100000 features they take [\d,]+ GB, more than the [\d,]+ GB"):
+        make_backend(name, **options).fit(x, target)
+
+
+def test_variances_alone_are_learnt_of_many_features():
+    x, target = torch.randn(8, 100_000), torch.arange(8) % 2
+    assert torch.isfinite(make_backend("gm", covariance_type="diag").fit(x, target).log_prob(x)).all()
+
+
 def test_fitted_density_pickles():
     density = make_backend("gm").fit(X, TARGET)
     assert torch.equal(pickle.loads(pickle.dumps(density)).log_prob(X), density.log_prob(X))

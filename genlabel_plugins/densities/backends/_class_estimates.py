@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from typing import Literal, NamedTuple, get_args
 
@@ -68,13 +69,19 @@ def class_estimates(
         tied: Estimate P alone.
         ddof: By how much divisors fall short of the number of rows.
 
+    Raises:
+        ValueError: If full covariances would take more memory than there is.
+
     Reference:
         Friedman, Regularized discriminant analysis, 1989; Schaefer and Strimmer, A shrinkage approach to
         large-scale covariance matrix estimation, 2005; Ledoit and Wolf, A well-conditioned estimator for
         large-dimensional covariance matrices, 2004; James and Stein, Estimation with quadratic loss, 1961.
     """
-    count, mean, scatter, fourth = class_moments(x.double(), target, int(target.max()) + 1, diagonal=diagonal)
-    n_classes, n_within = len(count), len(x) - len(count)
+    n_classes = int(target.max()) + 1
+    if not diagonal:
+        _check_memory(n_classes, x, tied)
+    count, mean, scatter, fourth = class_moments(x.double(), target, n_classes, diagonal=diagonal)
+    n_within = len(x) - n_classes
     rounding = (2 * torch.finfo(x.dtype).eps * (mean.abs() + offset.abs())).square()  # (K, D)
     flat = variances(scatter, diagonal) <= rounding * count[:, None]
     if bool(flat.any()):
@@ -150,6 +157,24 @@ def warn_if_few(estimate: ClassEstimates, shrinkage: Shrinkage | float, *, tied:
     else:
         advice = f"shrinkage={shrinkage!r} leaves their covariances poor: shrinkage='auto' pools them"
     warnings.warn(f"{problem}: {advice}", stacklevel=4)
+
+
+def _check_memory(n_classes: int, x: Tensor, tied: bool) -> None:
+    """Raise `ValueError` if full covariances of the features of rows `(N, D)` do not fit into memory."""
+    n_matrices = n_classes + 2 if tied else 3 * n_classes  # scatter, estimate and factor, at least
+    needed = 8 * n_matrices * x.shape[1] ** 2
+    if x.device.type == "cuda":
+        memory = torch.cuda.mem_get_info(x.device)[1]
+    elif hasattr(os, "sysconf"):
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    else:  # Windows does not say
+        memory = 2**40
+    if needed > memory:
+        raise ValueError(
+            f"x must have fewer features for full covariances: of {n_classes} classes and {x.shape[1]} features they "
+            f"take {needed / 1e9:,.0f} GB, more than the {memory / 1e9:,.0f} GB of this device; take fewer, as by PCA, "
+            "or variances alone, by backend 'gm' with covariance_type='diag'"
+        )
 
 
 def _scarcity(n_rows: float, n_features: int) -> float:

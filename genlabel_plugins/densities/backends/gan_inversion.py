@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from genlabel_plugins._checks import check_number, check_positive, check_sizes
-from genlabel_plugins._state import as_rows, full_precision
+from genlabel_plugins._state import accumulator, as_rows, full_precision
 from genlabel_plugins.densities._quasi_newton import minimize
 from genlabel_plugins.densities._training import private_rng
 from genlabel_plugins.densities.backends._gan_training import (
@@ -156,10 +156,11 @@ class GANInversion(Density):
         if self.image_shape is not None and math.prod(self.image_shape) != x.shape[1]:
             pixels = math.prod(self.image_shape)
             raise ValueError(f"image_shape {tuple(self.image_shape)} has {pixels} pixels, got rows of {x.shape[1]}")
-        deviation = x.square().mean(0).sqrt()  # (D,)
+        wide = accumulator(x)  # squares of far and of tiny rows would leave float32
+        deviation = x.to(wide).square().mean(0).sqrt()  # (D,)
         # A deviation within the rounding of the offset is none.
         deviation = deviation * (deviation > 2 * torch.finfo(x.dtype).eps * self.offset_.abs())
-        spread = torch.linalg.vector_norm(deviation)
+        deviation, spread = deviation.to(x.dtype), torch.linalg.vector_norm(deviation).to(x.dtype)
         self.spread_ = torch.where(spread > 0, spread, 1.0)
         if self.image_shape is not None:  # one unit for all pixels, of which some hardly vary
             deviation = (spread / len(deviation) ** 0.5).expand_as(deviation).clone()

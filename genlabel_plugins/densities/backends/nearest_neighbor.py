@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins._checks import check_number, check_positive
-from genlabel_plugins._state import full_precision
+from genlabel_plugins._state import accumulator, full_precision
 from genlabel_plugins.densities.backends._tiles import CHUNK_ELEMENTS, MAX_BATCH, PIECE, tile, tiles_per_chunk
 from genlabel_plugins.densities.backends._whitening import with_ones
 from genlabel_plugins.densities.density import Density
@@ -57,6 +57,7 @@ class NearestNeighbor(Density):
     used_: Tensor  # (K,), neighbors that a class has, at most k
     log_norm_: Tensor  # (K,)
     least_square_: Tensor  # ()
+    unit_: Tensor  # (), power of two, so that squares of far and of tiny rows stay within float32
 
     def __init__(self, *, n_neighbors: int = 1, min_distance: float = 1e-6) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class NearestNeighbor(Density):
         self.n_neighbors = n_neighbors
         self.min_distance = min_distance
         self._declare("row_score_", "wide_row_", "column_", "origin_", "first_tile_", "tile_class_")
-        self._declare("used_", "log_norm_", "least_square_")
+        self._declare("used_", "log_norm_", "least_square_", "unit_")
 
     def neighbors(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Squared distances to the k nearest rows of each class, and which of the rows of the class these are.
@@ -84,9 +85,16 @@ class NearestNeighbor(Density):
         with torch.no_grad(), full_precision(rows):
             parts = [self._nearest(part) for part in rows.split(MAX_BATCH)]
         square, place = (torch.cat(part) for part in zip(*parts, strict=True))
+        square *= self.unit_.square()
         return square, place - (self.first_tile_ * self.row_score_.shape[1])[:, None]
 
+    def _rows(self, x: Tensor) -> Tensor:
+        return super()._rows(x) / self.unit_
+
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
+        spread = x.to(accumulator(x)).square().sum(1).mean()
+        self.unit_ = torch.where(spread > 0, spread.log2().div(2).round().exp2(), 1.0).to(x)
+        x = x / self.unit_
         tiles = tile(target)
         tiles_per_class = tiles.target.bincount()
         self.first_tile_, self.tile_class_ = tiles_per_class.cumsum(0) - tiles_per_class, tiles.target
@@ -95,8 +103,8 @@ class NearestNeighbor(Density):
         half = x.shape[1] / 2
         log_ball = half * math.log(math.pi) - math.lgamma(half + 1)
         self.log_norm_ = self.used_.to(x).log() - count.to(x).log() - log_ball
-        spread = x.square().sum(1).mean()
-        self.least_square_ = self.min_distance**2 * torch.where(spread > 0, spread, 1.0)
+        self.log_norm_ -= x.shape[1] * self.unit_.log()
+        self.least_square_ = self.min_distance**2 * torch.where(spread > 0, x.square().sum(1).mean(), 1.0)
         mean = x.new_zeros(len(count), x.shape[1]).index_add_(0, target, x) / count[:, None]
         self._store(x, mean, target, tiles.row, n_wide=0)
         tried = x[torch.randperm(len(x), generator=generator)[:N_TRIED].to(x.device)]
