@@ -45,6 +45,7 @@ REFUSED = {
     "texts alone": ("a,kind\n" + "".join(f"t{i},{i % 2}\n" for i in range(60)), "kind", "no column is left"),
     "header alone": ("a,b,kind\n", "kind", "nothing to diagnose"),
     "blank lines": ("\n\n\n", "kind", "no line of text"),
+    "quotes alone": ('""\n"\n', "kind", "no line of text"),
     "empty": ("", "kind", "is empty"),
     "too many values in a row": ("a,kind\n1,x\n1,2,3,x\n", "kind", "line 3 has more values"),
     "too many values in every row": ("a,kind\n" + "1,2,x\n" * 9, "kind", "a line has more values"),
@@ -171,6 +172,15 @@ def test_other_marks_and_decimal_commas_are_read_and_said(tmp_path, mark, called
     assert "decimal comma" in notes
     assert table.code == "load_table('t.csv', 'kind')"
     assert plain.code == "pd.read_csv('p.csv')"
+
+
+@pytest.mark.parametrize("mark", [",", ";"])
+def test_carriage_returns_alone_end_lines(tmp_path, mark):
+    text = rows().replace("\n", "\r")
+    table, _ = said(write(tmp_path / "t.csv", text.replace(",", mark)))
+    plain, _ = said(write(tmp_path / "p.csv", rows()))
+    np.testing.assert_array_equal(table.x, plain.x)
+    assert table.n_rows_read == 30
 
 
 def test_commas_between_thousands_are_not_decimal(tmp_path):

@@ -13,6 +13,7 @@ from genlabel_plugins.diagnostics.questions.density_fit import score
 from genlabel_plugins.diagnostics.reading.labeled_table import draw_rows
 from genlabel_plugins.diagnostics.report._colors import PALETTE, blend_colors, class_colors
 from genlabel_plugins.diagnostics.report._intrusion_pairs import intrusion_sentence
+from genlabel_plugins.diagnostics.report._pictures import projection_pictures
 
 
 def blobs(n=90, n_columns=4, n_classes=3, spread=1.5):
@@ -94,6 +95,16 @@ def test_a_plane_shows_any_table(n_columns, n_classes):
         assert projection.points.mean() > 500
         for region in projection.regions:
             assert torch.allclose(region.posterior.sum(-1), torch.ones(80, 80), atol=1e-4)
+
+
+@pytest.mark.parametrize("n_others", [0, 3])
+def test_a_plane_shows_a_table_that_holds_its_classes_as_numbers(n_others):
+    table = blobs(n_columns=3)
+    held = table.target[:, None].double().repeat(1, 3)
+    projection = make_projection(LabeledTable(torch.cat([table.x[:, :n_others], held], 1), table.target), "gm")
+    assert projection.title.startswith("The two principal components")
+    assert projection.points.shape == projection.mixed.shape == (90, 2)
+    assert len(projection_pictures(projection, table)) == 3
 
 
 def test_ten_classes_have_colors_of_their_own():

@@ -114,14 +114,25 @@ def _choose_axes(
         mean, scale = table.x.double().mean(0), table.x.double().std(0, unbiased=False)
         axes = (table.column_names[0], table.column_names[1])
         return "The two columns", axes, lambda rows: (rows.double() * scale + mean).float()
+    projection: LinearDiscriminantAnalysis | PCA | None = None
     if len(table.class_names) > 2 and n_rows > ROWS_PER_COLUMN * n_columns:
-        projection = LinearDiscriminantAnalysis(n_components=2).fit(x.numpy(), table.target.numpy())
+        projection = _discriminants(x, table.target)
+    if projection is not None:
         title, axes = "The plane that parts the classes most", ("discriminant 1", "discriminant 2")
     else:
         projection = PCA(2, random_state=0).fit(x.numpy())
         share = projection.explained_variance_ratio_.sum()
         title, axes = f"The two principal components ({share:.0%} of the variance)", ("component 1", "component 2")
     return title, axes, lambda rows: torch.from_numpy(projection.transform(rows.numpy())).float()
+
+
+def _discriminants(x: Tensor, target: Tensor) -> LinearDiscriminantAnalysis | None:
+    """The plane that parts the classes most; None where the means lie on one line."""
+    try:
+        fitted = LinearDiscriminantAnalysis(n_components=2).fit(x.numpy(), target.numpy())
+    except IndexError:  # of scikit-learn, where all rows of a class are the same
+        return None
+    return fitted if fitted.scalings_.shape[1] > 1 else None
 
 
 def _grid_ends(table: LabeledTable, extent: tuple[float, float, float, float]) -> dict[str, Tensor]:

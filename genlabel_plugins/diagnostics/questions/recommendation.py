@@ -75,14 +75,20 @@ def recommend(table: LabeledTable, comparison: Comparison, fits: Mapping[str, Ba
 
 
 def probability_text(probability: float) -> str:
-    """Two decimals, never certain, and never what is asked for where it falls short.
+    """Two decimals, never certain, and on the same side of each bound as the probability itself.
 
     Example:
         >>> probability_text(1.0), probability_text(0.897), probability_text(0.9)
         ('0.99', '0.89', '0.90')
+        >>> probability_text(0.4999), probability_text(0.5), probability_text(0.5001)
+        ('0.49', '0.50', '0.51')
     """
     shown = round(min(max(probability, 0.01), 0.99), 2)
-    return f"{LIKELY - 0.01 if probability < LIKELY <= shown else shown:.2f}"
+    if any(probability < bound <= shown for bound in (EVEN, FAIRLY_SURE, LIKELY, NEARLY_SURE)):
+        shown -= 0.01
+    elif shown <= EVEN < probability:  # more likely than not
+        shown += 0.01
+    return f"{shown:.2f}"
 
 
 def _verdict(setting: Setting, probability: float) -> str:

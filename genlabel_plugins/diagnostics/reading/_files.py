@@ -157,11 +157,12 @@ def _read_csv(path: Path, target: str | None, encoding: str | None) -> FileTable
 def _parse(path: Path, target: str | None, encoding: str) -> FileTable:
     with _open(path, "rt", encoding=encoding, newline="") as file:
         line = next((line for line in file if line.strip()), "")
-        if not line:
-            raise TableError(f"{path.name} holds no line of text")
-        separator = max(SEPARATORS, key=lambda mark: len(next(csv.reader([line], delimiter=mark))))
+        separator = max(SEPARATORS, key=lambda mark: len(next(csv.reader([line], delimiter=mark), [])))
         file.seek(0)
-        header = next(record for record in csv.reader(file, delimiter=separator) if any(map(str.strip, record)))
+        records = csv.reader(file, delimiter=separator)
+        header: list[str] = next((record for record in records if any(map(str.strip, record))), [])
+        if not header:
+            raise TableError(f"{path.name} holds no line of text")
     names = [name.strip() or "unnamed" for name in header]
     notes = []
     if separator != ",":
@@ -171,8 +172,6 @@ def _parse(path: Path, target: str | None, encoding: str) -> FileTable:
         "names": range(len(header)),  # which are distinct
         "header": 0,
         "index_col": False,
-        "encoding": encoding,
-        "compression": "gzip" if _is_gzip(path) else None,
         "keep_default_na": False,
         "na_values": {i: list(NO_CLASS if name == target else MISSING) for i, name in enumerate(names)},
         "dtype": {i: str for i, name in enumerate(names) if name == target},  # "01" and "1" are two classes
@@ -180,11 +179,13 @@ def _parse(path: Path, target: str | None, encoding: str) -> FileTable:
         "low_memory": False,
     }
     pandas_ = pandas()
-    with warnings.catch_warnings():
+    # Ends of lines are made one first: where some are carriage returns alone, the parser of pandas may never end.
+    with _open(path, "rt", encoding=encoding) as file, warnings.catch_warnings():
         warnings.simplefilter("error", pandas_.errors.ParserWarning)  # columns that would be cut off
-        frame: pd.DataFrame = pandas_.read_csv(path, **options)
+        frame: pd.DataFrame = pandas_.read_csv(file, **options)
         if separator != ",":
-            commas = pandas_.read_csv(path, decimal=",", **options)
+            file.seek(0)
+            commas = pandas_.read_csv(file, decimal=",", **options)
             gained = set(_texts(frame)) - set(_texts(commas))
             if not all(frame[name].dropna().str.match(THOUSANDS).all() for name in gained):
                 frame = commas
