@@ -1,9 +1,29 @@
 """Mixing rows: which meet, how much of each is kept, where between them, and what is in the way."""
 
 from genlabel_plugins.mixing.generative import GenerativeMixed, GenerativeMixup, RatioSearch
-from genlabel_plugins.mixing.intrusion import ExcludeIntrusion, IntrusionRates, intrudes, intrusion_rates
-from genlabel_plugins.mixing.mixers import MIXERS, ColumnCutMix, CutMix, Inputs, Mixed, Mixer, Mixup, make_mixer
-from genlabel_plugins.mixing.pairing import DistanceAlpha, Pairing
+from genlabel_plugins.mixing.intrusion import (
+    ExcludeIntrusion,
+    IntrusionRates,
+    TrainingSamples,
+    intrudes,
+    intrusion_rates,
+)
+from genlabel_plugins.mixing.mixers import (
+    MIXERS,
+    ColumnCutMix,
+    CutMix,
+    Inputs,
+    Mixed,
+    Mixer,
+    Mixup,
+    clean_first,
+    draw_uniform,
+    interpolate,
+    make_mixer,
+    map_inputs,
+    one_hot,
+)
+from genlabel_plugins.mixing.pairing import DistanceAlpha, Pairing, PairingName
 
 __all__ = [
     "MIXERS",
@@ -19,8 +39,15 @@ __all__ = [
     "Mixer",
     "Mixup",
     "Pairing",
+    "PairingName",
     "RatioSearch",
+    "TrainingSamples",
+    "clean_first",
+    "draw_uniform",
+    "interpolate",
     "intrudes",
     "intrusion_rates",
     "make_mixer",
+    "map_inputs",
+    "one_hot",
 ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, make_dataclass
 from functools import lru_cache
 from typing import Any, Dict, Optional, get_args  # noqa: UP035 - OmegaConf reads these
 
-from genlabel_plugins.mixing.pairing import PairingName
+from genlabel_plugins.mixing import PairingName
 from genlabel_pytorch_tabular.options import Mix, Options, Space
 
 try:

@@ -9,8 +9,7 @@ from typing import Any, Literal, get_args
 
 from genlabel_plugins import Mixed, list_backends
 from genlabel_plugins._checks import check_number, check_positive
-from genlabel_plugins.mixing import Pairing
-from genlabel_plugins.mixing.pairing import PairingName
+from genlabel_plugins.mixing import Pairing, PairingName
 
 Mix = Literal["mixup", "cutmix", "column_cutmix", "generative"]
 Space = Literal["input", "embedding", "latent"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from genlabel_plugins import Mixed
-from genlabel_plugins.mixing.mixers import clean_first, interpolate, one_hot
+from genlabel_plugins.mixing import clean_first, interpolate, one_hot
 from genlabel_pytorch_tabular.hosts import host_of
 from genlabel_pytorch_tabular.options import Options
 from genlabel_pytorch_tabular.step import HeadWatch, Step, is_same, split_call

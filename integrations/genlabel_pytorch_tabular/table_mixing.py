@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins import GenerativeMixup, GenLabel, Mixed, Mixer, RatioSearch
-from genlabel_plugins.mixing import Inputs, make_mixer
-from genlabel_plugins.mixing.mixers import draw_uniform, interpolate, map_inputs
+from genlabel_plugins.mixing import Inputs, draw_uniform, interpolate, make_mixer, map_inputs
 from genlabel_pytorch_tabular.hosts import PlainHost
 from genlabel_pytorch_tabular.options import Options
 

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from genlabel_plugins import Density, GenLabel, Relabeling, RunningGaussian, make_backend
 from genlabel_plugins.densities.backends.mixed_types import MixedTypes, encode_rows
-from genlabel_plugins.mixing import Inputs
-from genlabel_plugins.mixing.intrusion import TrainingSamples
+from genlabel_plugins.mixing import Inputs, TrainingSamples
 from genlabel_pytorch_tabular.held_out import held_out_accuracy
 from genlabel_pytorch_tabular.hosts import PlainHost
 from genlabel_pytorch_tabular.options import Options

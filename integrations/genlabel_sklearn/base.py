@@ -20,7 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
-from genlabel_plugins.mixing.mixers import MIXERS
+from genlabel_plugins.mixing import MIXERS
 from genlabel_plugins.relabeler import GenLabel
 from genlabel_plugins.selection._candidate_batches import can_span, density_classifier, fit_relabelers
 from genlabel_plugins.selection._early_stopping import LEAST_HELD_OUT, HeldOut, table_and_held_out

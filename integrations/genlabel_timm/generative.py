@@ -9,7 +9,7 @@ from timm.data.mixup import Mixup
 from torch import Tensor
 
 from genlabel_plugins import RatioSearch
-from genlabel_plugins.mixing.mixers import one_hot
+from genlabel_plugins.mixing import one_hot
 
 
 class GenerativeMixup(Mixup):
