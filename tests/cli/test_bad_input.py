@@ -394,6 +394,20 @@ def test_an_unnamed_index_of_parquet_is_none(tmp_path):
     assert load_table(tmp_path / "t.parquet", "kind").column_names == ("a",)
 
 
+@pytest.mark.filterwarnings("error", "ignore:The 'future.infer_string'")
+@pytest.mark.parametrize("strings_of_their_own", [False, True])
+def test_text_is_text_whatever_type_pandas_gives_it(tmp_path, strings_of_their_own):
+    """Objects to pandas 2, a type of their own to pandas 3."""
+    text = frame(t=np.where(N % 7 == 0, None, np.where(N % 2, "u", "v")))
+    text.to_csv(tmp_path / "t.csv", sep=";", index=False)
+    text.to_parquet(tmp_path / "t.parquet")
+    with pd.option_context("future.infer_string", strings_of_their_own):
+        for name in ("t.csv", "t.parquet"):
+            table = load_table(tmp_path / name, "kind")
+            assert table.column_names == ("a", "t=(missing)", "t=u", "t=v")
+            assert load_table(tmp_path / name, "t").class_names == ("u", "v")
+
+
 def test_a_named_index_of_parquet_is_a_column(tmp_path):
     frame().set_index("a").to_parquet(tmp_path / "t.parquet")
     table, notes = said(tmp_path / "t.parquet")

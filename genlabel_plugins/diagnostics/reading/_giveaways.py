@@ -15,7 +15,7 @@ LISTED = 6
 def find_giveaways(
     x: NDArray[np.float64], target: NDArray[np.int64], names: Sequence[str], cardinality: Sequence[int]
 ) -> list[str]:
-    """Sentences on columns that equal the classes, on numbers of rows that rise with them, and on others that part them.
+    """Sentences on columns that equal the classes, on numbers of rows that rise with them, on others that part them.
 
     Args:
         x: Rows, shape `(N, D)`; of each text column a block of indicators, the blocks last.

@@ -120,7 +120,7 @@ def prepare_table(
         name=name,
         target_name=target,
         n_rows_read=n_rows_read,
-        giveaways=giveaways,
+        giveaways=tuple(giveaways),
         treatments=tuple(notes + said + _repetitions(encoded.x, target_codes)),
     )
 
@@ -169,8 +169,8 @@ def _repetitions(x: np.ndarray, target: np.ndarray) -> list[str]:
     np.maximum.at(last, place, target)
     n_torn = int((first != last)[place].sum())
     notes = [
-        f"Repeated elsewhere in the table: {count(n_repeated, 'row')}. Nearest neighbors and kernels recognize them, "
-        "and look better than they are."
+        f"Repeated elsewhere in the table: {count(n_repeated, 'row')}. Rows that are the same are held out "
+        "together, so that none is scored by its twin."
     ]
     if n_torn >= 0.01 * len(x):
         notes.append(
