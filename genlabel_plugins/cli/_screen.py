@@ -34,6 +34,8 @@ def show_diagnosis(console: Console, diagnosis: Diagnosis, out: Path | None) -> 
         Text(f"{labeled.name}: {len(labeled.x):,} rows, {labeled.x.shape[1]:,} columns, ", "bold")
         + Text(wording.class_words(labeled, [""] * len(labeled.class_names))["sentence"])
     )
+    for sentence in labeled.giveaways or ():
+        console.print(Text("The class is given away. ", "bold red") + Text(sentence, "default"))
     for treatment in labeled.treatments:
         console.print(Text(f"  {treatment}", "dim"))
     _show_classes(console, diagnosis)

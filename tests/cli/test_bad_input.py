@@ -1,6 +1,7 @@
 """Input that nothing can be made of costs one sentence and exit code 2; what can be mended is mended, and said."""
 
 import gzip
+import json
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from genlabel_plugins.cli._app import app
-from genlabel_plugins.diagnostics import TableError, diagnose, load_table, prepare_table
+from genlabel_plugins.diagnostics import LabeledTable, TableError, diagnose, load_table, prepare_table
 
 RUNNER = CliRunner()
 
@@ -233,6 +234,41 @@ def test_what_can_be_mended_is_mended_and_said(columns, note, n_columns):
     assert bool(table.x.isfinite().all())
 
 
+KINDS = np.array(["p", "q", "r"])
+GIVEAWAYS = {
+    "the class as a number": ({"c": N % 3 * 4.0}, "Equals the class under other names: 'c'."),
+    "the class as text": ({"c": np.array(["u", "v", "w"])[N % 3]}, "Equals the class under other names: 'c'."),
+    "a number by class": ({"c": N % 3 * 100 + N // 3}, "Rises with the class, as a number given row by row does: 'c'."),
+    "a number by class in runs": ({"c": N % 6 * 100 + N // 3}, "Rises with the class, as a number"),
+    "intervals": ({"c": N % 3 + N / 100}, "Tells all classes apart alone: 'c'."),
+    "text of one class each": ({"c": np.array(list("uvwxyz"))[N % 6]}, "Tells all classes apart alone: 'c'."),
+    "noise": ({"c": N * 37 % 61 / 7}, ""),
+    "a number by row in another order": ({"c": N * 37 % 61}, ""),
+    "all but one": ({"c": np.where(N == 7, 0, N % 3 + N / 100)}, ""),
+}
+
+
+@pytest.mark.parametrize(("columns", "sentence"), GIVEAWAYS.values(), ids=GIVEAWAYS)
+def test_columns_that_give_the_class_away_are_named(columns, sentence):
+    table = prepare_table(frame(**columns).assign(kind=KINDS[N % 3]), "kind")
+    assert len(table.giveaways) == bool(sentence)
+    assert "".join(table.giveaways).startswith(sentence)
+    by_hand = LabeledTable(table.x, table.target, column_names=table.column_names, cardinality=table.cardinality)
+    assert by_hand.giveaways == tuple(table.giveaways)
+
+
+def test_columns_that_give_the_class_away_come_first_on_screen_page_and_json(tmp_path):
+    frame(copy=N % 2 * 3).to_csv(tmp_path / "t.csv", index=False)
+    options = ["--target", "kind", "--backends", "gm", "--time-limit", 0]
+    done = run(tmp_path / "t.csv", *options, "--out", tmp_path / "t.html")
+    assert done.stdout.splitlines()[1].startswith(
+        "The class is given away. Equals the class under other names: 'copy'."
+    )
+    page = (tmp_path / "t.html").read_text()
+    assert 0 < page.index('id="giveaways"') < page.index('id="verdict"')
+    assert json.loads(run(tmp_path / "t.csv", *options, "--json").stdout)["giveaways"][0].startswith("Equals the class")
+
+
 def test_boolean_columns_are_numbers_and_need_no_word():
     table = prepare_table(frame(flag=N % 3 == 0), "kind")
     np.testing.assert_array_equal(table.x[:, 1], N % 3 == 0)
@@ -356,6 +392,20 @@ def test_repeated_names_and_whole_numbers_of_parquet_are_as_in_the_file(tmp_path
 def test_an_unnamed_index_of_parquet_is_none(tmp_path):
     frame().sample(frac=1, random_state=0).to_parquet(tmp_path / "t.parquet")
     assert load_table(tmp_path / "t.parquet", "kind").column_names == ("a",)
+
+
+@pytest.mark.filterwarnings("error", "ignore:The 'future.infer_string'")
+@pytest.mark.parametrize("strings_of_their_own", [False, True])
+def test_text_is_text_whatever_type_pandas_gives_it(tmp_path, strings_of_their_own):
+    """Objects to pandas 2, a type of their own to pandas 3."""
+    text = frame(t=np.where(N % 7 == 0, None, np.where(N % 2, "u", "v")))
+    text.to_csv(tmp_path / "t.csv", sep=";", index=False)
+    text.to_parquet(tmp_path / "t.parquet")
+    with pd.option_context("future.infer_string", strings_of_their_own):
+        for name in ("t.csv", "t.parquet"):
+            table = load_table(tmp_path / name, "kind")
+            assert table.column_names == ("a", "t=(missing)", "t=u", "t=v")
+            assert load_table(tmp_path / name, "t").class_names == ("u", "v")
 
 
 def test_a_named_index_of_parquet_is_a_column(tmp_path):

@@ -9,7 +9,10 @@ from sklearn.model_selection import StratifiedKFold
 
 from genlabel_plugins import GenLabel, intrusion_rates, register_backend, unregister_backend
 from genlabel_plugins.diagnostics import Diagnosis, LabeledTable, TableError, diagnose, fit_backend, make_projection
+from genlabel_plugins.diagnostics.questions._repeated_folds import next_repeat, twin_splits
+from genlabel_plugins.diagnostics.questions.comparison import scheme_is
 from genlabel_plugins.diagnostics.questions.density_fit import score
+from genlabel_plugins.diagnostics.questions.recommendation import SCHEMES
 from genlabel_plugins.diagnostics.reading.labeled_table import draw_rows
 from genlabel_plugins.diagnostics.report._colors import PALETTE, blend_colors, class_colors
 from genlabel_plugins.diagnostics.report._intrusion_pairs import intrusion_sentence
@@ -105,6 +108,26 @@ def test_a_plane_shows_a_table_that_holds_its_classes_as_numbers(n_others):
     assert projection.title.startswith("The two principal components")
     assert projection.points.shape == projection.mixed.shape == (90, 2)
     assert len(projection_pictures(projection, table)) == 3
+
+
+def test_rows_that_are_the_same_are_held_out_together():
+    generator = torch.Generator().manual_seed(0)
+    x, target = torch.randn(60, 3, generator=generator), torch.randint(3, (60,), generator=generator)
+    twins = LabeledTable(x.repeat(3, 1), target.repeat(3))
+    for train, test in twin_splits(twins.x, twins.target, seed=0):
+        assert not set(map(tuple, twins.x[train].tolist())) & set(map(tuple, twins.x[test].tolist()))
+        assert len(train) + len(test) == 180
+    noise = next_repeat(twins, None, ["nn"])
+    best = max(noise.honest_estimate(scheme_is(scheme)).mean for scheme in SCHEMES)
+    assert (noise.accuracy.shape[0], noise.n_folds, best < 0.5) == (5, 5, True)
+    assert fit_backend("nn", twins).accuracy < 0.5
+    assert twin_splits(x, target, seed=0) is None
+
+
+def test_a_class_of_one_row_many_times_is_compared_too():
+    x = torch.cat([torch.randn(40, 2, generator=torch.Generator().manual_seed(0)), torch.zeros(6, 2)])
+    comparison = next_repeat(LabeledTable(x, torch.arange(46) // 20), None, ["gm", "kde"])
+    assert bool(comparison.accuracy.isfinite().all() and comparison.log_loss.isfinite().all())
 
 
 def test_ten_classes_have_colors_of_their_own():

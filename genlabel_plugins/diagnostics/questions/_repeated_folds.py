@@ -5,11 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from genlabel_plugins.diagnostics.questions.comparison import Comparison, setting_of
 from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
 from genlabel_plugins.selection import Candidate, candidate_grid, cross_validate
+from genlabel_plugins.selection.search import Split, stratified_splits
 
 GAMMAS, COARSE_GAMMAS = (0.2, 0.4, 0.6, 0.8, 1.0), (0.5, 1.0)
 LEARNING_RATES, COARSE_LEARNING_RATES = (0.1, 0.01, 0.001), (0.1, 0.01)
@@ -30,21 +33,41 @@ def next_repeat(table: LabeledTable, done: Comparison | None, backends: Sequence
     Returns:
         All repeats.
     """
-    x, target, n_classes = table.x, table.target, len(table.class_names)
-    rows = table.shrunk_to(affordable_rows(x.shape[1], n_classes), seed)
+    n_classes = len(table.class_names)
+    rows = table.shrunk_to(affordable_rows(table.x.shape[1], n_classes), seed)
+    x, target = table.x[rows], table.target[rows]
     is_coarse = work(len(rows), x.shape[1], n_classes) > 3 * MAX_WORK
     candidates = _candidates(backends, is_coarse)
     n_done = done.n_repeats if done else 0
-    fresh = cross_validate(x[rows], target[rows], candidates, n_folds=N_FOLDS, n_classes=n_classes, seed=seed + n_done)
+    seed += n_done
+    splits = twin_splits(x, target, seed)
+    fresh = cross_validate(x, target, candidates, n_folds=N_FOLDS, splits=splits, n_classes=n_classes, seed=seed)
     earlier = [done] if done else []
     return Comparison(
         settings=tuple(setting_of(candidate) for candidate in candidates),
         learning_rates=tuple(candidate.learning_rate or 0.0 for candidate in candidates),
         accuracy=torch.cat([*(repeat.accuracy for repeat in earlier), fresh.accuracy]),
         log_loss=torch.cat([*(repeat.log_loss for repeat in earlier), fresh.log_loss]),
-        n_folds=N_FOLDS,
+        n_folds=fresh.n_folds,
         n_rows=len(rows),
     )
+
+
+def twin_splits(x: Tensor, target: Tensor, seed: int) -> list[Split] | None:
+    """Folds that hold out rows together which are the same; None, which is folds of rows, where all rows differ.
+
+    Example:
+        >>> x = torch.arange(20.0)[:, None] // 2
+        >>> splits = twin_splits(x, torch.arange(20) // 10, seed=0)
+        >>> [len(held_out) for _, held_out in splits], set(x[splits[0][0]].flatten()) & set(x[splits[0][1]].flatten())
+        ([4, 4, 4, 4, 4], set())
+    """
+    _, first, twins = np.unique(x.numpy(force=True), axis=0, return_index=True, return_inverse=True)
+    if len(first) == len(x):
+        return None
+    splits = stratified_splits(target.numpy(force=True)[first], N_FOLDS, seed=seed)
+    held_out = [np.isin(twins.ravel(), test) for _, test in splits]
+    return [(np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)) for is_held_out in held_out]
 
 
 def work(n_rows: int, n_columns: int, n_classes: int) -> float:

@@ -112,7 +112,7 @@ def _encode_text(
     if _holds_time(column):
         said[DATES].append(name)
         return
-    words = column.dropna().astype(str)
+    words = column.dropna().astype(str).astype(object)  # strings of pyarrow know no lookahead
     is_declared = isinstance(column.dtype, pandas().CategoricalDtype)
     if not is_declared:  # of levels that the file declares, none is a number or stands for a missing value
         words = words.str.strip()

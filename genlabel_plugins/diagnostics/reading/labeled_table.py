@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins.densities._training import shuffle_by_class
+from genlabel_plugins.diagnostics.reading._giveaways import find_giveaways
 
 MIN_ROWS_PER_CLASS = 5  # one for each fold
 
@@ -31,6 +32,7 @@ class LabeledTable:
         target_name: What the classes are called together.
         n_rows_read: Rows before any were left out; by default N.
         treatments: What was done to the rows and columns, a sentence each.
+        giveaways: Columns that give the class away, a sentence each; by default those found among the columns of `x`.
         code: How a script reads the file: by pandas where that gives these rows, else by `load_table`.
 
     Raises:
@@ -51,6 +53,7 @@ class LabeledTable:
     target_name: str = "target"
     n_rows_read: int = 0
     treatments: Sequence[str] = ()
+    giveaways: Sequence[str] | None = None
     code: str = "pd.read_csv('table.csv')"
 
     def __post_init__(self) -> None:
@@ -76,6 +79,10 @@ class LabeledTable:
             raise TableError(f"there must be two classes at least, got {len(self.class_names)}")
         if int(counts.min()) < MIN_ROWS_PER_CLASS:
             raise TableError(f"each class must have {MIN_ROWS_PER_CLASS} rows at least, got {int(counts.min())}")
+        if self.giveaways is None:
+            x, target = self.x.double().numpy(force=True), self.target.numpy(force=True)
+            found = find_giveaways(x, target, self.column_names, self.cardinality)
+            object.__setattr__(self, "giveaways", tuple(found))
 
     @property
     def counts(self) -> Tensor:

@@ -13,6 +13,7 @@ from sklearn.decomposition import PCA
 from genlabel_plugins.diagnostics.reading._class_rows import class_labels, count, large_enough
 from genlabel_plugins.diagnostics.reading._columns import Encoded, encode_columns, row_counters
 from genlabel_plugins.diagnostics.reading._files import read_table
+from genlabel_plugins.diagnostics.reading._giveaways import find_giveaways
 from genlabel_plugins.diagnostics.reading._pandas import pandas
 from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable, TableError, draw_rows
 
@@ -107,8 +108,9 @@ def prepare_table(
     if not len(encoded.names):
         why = f" ({' '.join(notes)})" if notes else f": the file holds {target!r} only"
         raise TableError(f"no column is left to tell the classes apart{why}")
-    encoded, said = reduce_columns(encoded, seed)
     target_codes = class_codes[rows.numpy()]
+    giveaways = find_giveaways(encoded.x, target_codes, encoded.names, encoded.cardinality)
+    encoded, said = reduce_columns(encoded, seed)
     return LabeledTable(
         x=torch.from_numpy(encoded.x),
         target=torch.from_numpy(target_codes),
@@ -118,6 +120,7 @@ def prepare_table(
         name=name,
         target_name=target,
         n_rows_read=n_rows_read,
+        giveaways=tuple(giveaways),
         treatments=tuple(notes + said + _repetitions(encoded.x, target_codes)),
     )
 
@@ -166,8 +169,8 @@ def _repetitions(x: np.ndarray, target: np.ndarray) -> list[str]:
     np.maximum.at(last, place, target)
     n_torn = int((first != last)[place].sum())
     notes = [
-        f"Repeated elsewhere in the table: {count(n_repeated, 'row')}. Nearest neighbors and kernels recognize them, "
-        "and look better than they are."
+        f"Repeated elsewhere in the table: {count(n_repeated, 'row')}. Rows that are the same are held out "
+        "together, so that none is scored by its twin."
     ]
     if n_torn >= 0.01 * len(x):
         notes.append(

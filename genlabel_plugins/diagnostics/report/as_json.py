@@ -29,6 +29,7 @@ def to_json(diagnosis: Diagnosis) -> str:
         "n_rows_read": table.n_rows_read,
         "columns": list(table.column_names),
         "classes": dict(zip(table.class_names, table.counts.tolist(), strict=True)),
+        "giveaways": list(table.giveaways or ()),
         "treatments": list(table.treatments),
         "complete": not diagnosis.missing,
         "interrupted": diagnosis.interrupted,

@@ -85,6 +85,7 @@ class Report:
             "n_columns": f"{table.x.shape[1]:,}",
             "n_classes": len(table.class_names),
             "class_names": table.class_names,
+            "giveaways": table.giveaways,
             "treatments": table.treatments,
             "seconds": f"{diagnosis.seconds:.0f}",
             "status": wording.status_words(diagnosis),
