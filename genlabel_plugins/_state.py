@@ -118,3 +118,11 @@ def floating(x: Tensor) -> Tensor:
 def accumulator(x: Tensor) -> torch.dtype:
     """Float64 where the device has it."""
     return torch.float32 if x.device.type == "mps" else torch.float64
+
+
+def mean_and_spread(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each feature, shape `(D,)` each, of numbers of any size."""
+    # The squares of huge or tiny numbers leave the range of float64; a unit that is a power of two rounds nothing.
+    exponent = torch.frexp(x.abs().amax(0)).exponent.clamp(-1000, 1000)
+    unit = torch.ldexp(torch.ones_like(x[0]), exponent)
+    return (x / unit).mean(0) * unit, (x / unit).std(0, correction=0) * unit

@@ -9,6 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from genlabel_plugins._state import mean_and_spread
+
 RANK_TOLERANCE = 1e-7  # relative size below which a direction is rounding
 MAX_REPEATS = 100  # mean weight up to which whole numbers mean repetitions
 
@@ -120,14 +122,6 @@ class TrainingTable(NamedTuple):
         """Share of each class in what training visits, shape `(C,)`, float64."""
         visits = torch.bincount(self.target, self.share, minlength=n_classes).double()
         return visits / visits.sum()
-
-
-def mean_and_spread(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each feature, shape `(D,)` each, of numbers of any size."""
-    # The squares of huge or tiny numbers leave the range of float64; a unit that is a power of two rounds nothing.
-    exponent = torch.frexp(x.abs().amax(0)).exponent.clamp(-1000, 1000)
-    unit = torch.ldexp(torch.ones_like(x[0]), exponent)
-    return (x / unit).mean(0) * unit, (x / unit).std(0, correction=0) * unit
 
 
 def looks_like_components(x: Tensor) -> bool:

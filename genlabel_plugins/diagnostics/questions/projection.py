@@ -111,7 +111,7 @@ def _choose_axes(
 
         return title, (table.column_names[0], ""), spread_out
     if n_columns == 2:
-        mean, scale = table.x.double().mean(0), table.x.double().std(0, unbiased=False)
+        mean, scale = table.units()
         axes = (table.column_names[0], table.column_names[1])
         return "The two columns", axes, lambda rows: (rows.double() * scale + mean).float()
     projection: LinearDiscriminantAnalysis | PCA | None = None
@@ -137,7 +137,7 @@ def _discriminants(x: Tensor, target: Tensor) -> LinearDiscriminantAnalysis | No
 
 def _grid_ends(table: LabeledTable, extent: tuple[float, float, float, float]) -> dict[str, Tensor]:
     """Lower left and upper right corner of an extent in standardized columns, shape `(2,)` each."""
-    mean, scale = table.x.double().mean(0), table.x.double().std(0, unbiased=False)
+    mean, scale = table.units()
     left, right, lower, upper = extent
     corners = {"low": (left, lower), "high": (right, upper)}
     return {name: ((mean.new_tensor(corner) - mean) / scale).float() for name, corner in corners.items()}

@@ -179,7 +179,7 @@ def _parse(path: Path, target: str | None, encoding: str) -> FileTable:
         "low_memory": False,
     }
     pandas_ = pandas()
-    # Ends of lines are made one first: where some are carriage returns alone, the parser of pandas may never end.
+    # Ends of lines are made one first: over unusual ones the parser of pandas can go astray.
     with _open(path, "rt", encoding=encoding) as file, warnings.catch_warnings():
         warnings.simplefilter("error", pandas_.errors.ParserWarning)  # columns that would be cut off
         frame: pd.DataFrame = pandas_.read_csv(file, **options)

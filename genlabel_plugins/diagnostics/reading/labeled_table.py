@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genlabel_plugins._state import mean_and_spread
 from genlabel_plugins.densities._training import shuffle_by_class
 from genlabel_plugins.diagnostics.reading._giveaways import find_giveaways
 
@@ -89,14 +90,16 @@ class LabeledTable:
         """Rows of each class, shape `(C,)`."""
         return torch.bincount(self.target, minlength=len(self.class_names))
 
+    def units(self) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation of each column, shape `(D,)` each, float64."""
+        return mean_and_spread(self.x.double())
+
     def standardized(self) -> Tensor:
         """Columns with mean zero and variance one in float32, `(N, D)`; a constant column is zero."""
-        x = self.x.double()
-        scale = x.std(0, unbiased=False)
-        centered = x - x.mean(0)
+        mean, scale = self.units()
         # A deviation within the rounding of the mean is none.
-        varies = scale > 1e-12 * x.abs().amax(0)
-        return torch.where(varies, centered / scale, 0.0).float()
+        varies = scale > 1e-12 * self.x.abs().amax(0)
+        return torch.where(varies, (self.x.double() - mean) / scale, 0.0).float()
 
     def shrunk_to(self, n_rows: int, seed: int = 0) -> Tensor:
         """Indices of at most `n_rows` rows, drawn class by class, in the order of the table."""

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from sklearn.decomposition import PCA
 
+from genlabel_plugins._state import mean_and_spread
 from genlabel_plugins.diagnostics.reading._class_rows import class_labels, count, large_enough
 from genlabel_plugins.diagnostics.reading._columns import Encoded, encode_columns, row_counters
 from genlabel_plugins.diagnostics.reading._files import read_table
@@ -136,8 +137,8 @@ def reduce_columns(encoded: Encoded, seed: int = 0) -> tuple[Encoded, list[str]]
         return encoded, []
     n_components = min(N_COMPONENTS, len(x) // 2)
     pca = PCA(n_components, svd_solver="randomized", random_state=seed)
-    scale = x.std(0)
-    reduced = pca.fit_transform((x - x.mean(0)) / np.where(scale > 0, scale, 1.0))
+    mean, scale = (part.numpy() for part in mean_and_spread(torch.from_numpy(x)))
+    reduced = pca.fit_transform((x - mean) / np.where(scale > 0, scale, 1.0))
     share = pca.explained_variance_ratio_.sum()
     note = (
         f"The {x.shape[1]:,} columns were standardized and replaced by their first {n_components} principal "
