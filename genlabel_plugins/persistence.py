@@ -113,7 +113,10 @@ def _rebuild(path: Path, header: dict[str, Any], tensors: dict[str, Tensor]) -> 
         raise ValueError(f"{path} must name a backend, got {name!r}")
     try:
         with _Allowance(tensors):
-            density: Density = make_backend(name, **header["arguments"])
+            arguments = header["arguments"]
+            if name == "gm" and arguments.get("shrinkage", 0) is None:
+                arguments = arguments | {"shrinkage": 0.0}  # as builds before 0.1.0 called it
+            density: Density = make_backend(name, **arguments)
             density.load_state_dict(tensors)
             density.requires_grad_(False)
             density.log_prob(density.offset_[None])  # tensors that do not go together fail here, not in training

@@ -325,3 +325,34 @@ def test_a_file_with_a_byte_changed_or_its_tail_cut_is_refused_in_one_sentence(p
     with pytest.raises(ValueError, match="spoilt") as error:
         load(spoilt)
     assert "\n" not in str(error.value)
+
+
+def test_files_of_builds_before_the_first_release_stay_readable(tmp_path):
+    x, target = blobs()
+    gm = make_backend("gm", shrinkage=0.0).fit(x, target)
+    save(gm, tmp_path / "gm")
+    _rewrite(tmp_path / "gm", lambda header: header["arguments"].update(shrinkage=None), digest=True)
+    assert torch.equal(load(tmp_path / "gm").log_prob(x), gm.log_prob(x))
+
+    nn = make_backend("nn").fit(x, target)
+    save(nn, tmp_path / "nn")
+
+    def without_units(tensors):
+        rows = x - nn.offset_  # as these builds laid out rows, here in one tile a class
+        count = torch.bincount(target)
+        score = x.new_full((len(count), int(count.max()), 1 + x.shape[1]), 0.0)
+        score[..., 0] = -torch.inf
+        for c in range(len(count)):
+            own = rows[target == c]
+            score[c, : len(own)] = torch.cat([-own.square().sum(1, keepdim=True), 2 * own], 1)
+        for name in ("unit_", "origin_", "column_", "wide_row_"):
+            del tensors[name]
+        tensors["row_score_"] = score
+        tensors["first_tile_"] = torch.arange(len(count))
+        tensors["tile_class_"] = torch.arange(len(count))
+        unit = nn.unit_
+        tensors["least_square_"] = nn.least_square_ * unit.square()
+        tensors["log_norm_"] = nn.log_norm_ + x.shape[1] * unit.log()
+
+    _rewrite(tmp_path / "nn", edit_tensors=without_units, digest=True)
+    torch.testing.assert_close(load(tmp_path / "nn").log_prob(x + 0.1), nn.log_prob(x + 0.1))

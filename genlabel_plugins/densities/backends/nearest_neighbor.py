@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -87,6 +88,20 @@ class NearestNeighbor(Density):
         square, place = (torch.cat(part) for part in zip(*parts, strict=True))
         square *= self.unit_.square()
         return square, place - (self.first_tile_ * self.row_score_.shape[1])[:, None]
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        score = state_dict.get(prefix + "row_score_")
+        if score is not None and prefix + "unit_" not in state_dict:
+            # Of a build before 0.1.0: rows as they are, about one origin, all columns in the product.
+            n_features = score.shape[2] - 1
+            earlier = {
+                "unit_": score.new_ones(()),
+                "origin_": score.new_zeros(len(state_dict[prefix + "used_"]), n_features),
+                "column_": torch.arange(n_features),
+                "wide_row_": score.new_empty(*score.shape[:2], 0),
+            }
+            state_dict = {**state_dict, **{prefix + name: tensor for name, tensor in earlier.items()}}
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def _rows(self, x: Tensor) -> Tensor:
         return super()._rows(x) / self.unit_
