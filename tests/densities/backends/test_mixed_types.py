@@ -39,7 +39,9 @@ def test_categories_are_those_of_scikit_learn(table, smoothing):
 def test_columns_are_independent_within_a_class(table):
     continuous, codes, target = table
     rows = encode_rows(continuous, codes, CARDINALITY)
-    density = MixedTypes(cardinality=CARDINALITY, continuous_params={"reg_covar": 0.0}).fit(rows, target)
+    density = MixedTypes(cardinality=CARDINALITY, continuous_params={"shrinkage": 0.0, "reg_covar": 0.0}).fit(
+        rows, target
+    )
     categorical = CategoricalNB(alpha=1.0, min_categories=CARDINALITY, fit_prior=False).fit(codes, target)
     of_class = [continuous[target == c].numpy() for c in range(3)]
     gaussian = np.concatenate([norm(part.mean(), part.std()).logpdf(continuous) for part in of_class], 1)
