@@ -190,10 +190,15 @@ def _worth(count: Tensor, spread: Tensor, fourth: Tensor) -> Tensor:
 
 
 def _scale(ratio: Tensor, worth: Tensor) -> Tensor:
-    """Root of a variance over the pooled one as far as it is far beyond chance, `(K, D), (K, D)` -> `(K, D)`."""
+    """Root of a variance over the pooled one as far as it is far beyond chance, `(K, D), (K, D)` -> `(K, D)`.
+
+    Few rows tell it of a class as a whole, by the median of its columns, and not of one column: of the features of a
+    pretrained network, many are by chance all but zero in five rows of a class.
+    """
     freedom = (worth - 1).clamp(min=1)
     chance = 2 + 20 / freedom + 4 / freedom.sqrt()  # of the logarithm: no Gaussian column in ten thousand exceeds it
     log_ratio = torch.where(worth > 0, ratio, 1.0).log()
+    log_ratio = torch.where(worth >= ROWS_PER_VARIANCE, log_ratio, log_ratio.median(1, keepdim=True).values)
     return (0.5 * log_ratio.sign() * (log_ratio.abs() - chance).clamp(min=0)).exp()
 
 

@@ -1,5 +1,7 @@
 """Densities on rows as people have them: few, far apart, tied, with a sentinel; against scikit-learn's classifiers."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -273,3 +275,25 @@ def test_the_warning_names_a_shrinkage_that_helps(shrinkage):
     x, y = torch.from_numpy(rng.randn(14, 6)), torch.arange(14) % 2
     with pytest.warns(UserWarning, match=f"shrinkage={shrinkage!r} leaves .* shrinkage='auto' pools them"):
         make_backend("gm", shrinkage=shrinkage).fit(x, y)
+
+
+@pytest.mark.parametrize("n_rows", [5, 10])
+def test_features_that_are_all_but_zero_in_few_rows_say_nothing_of_their_class(n_rows):
+    """As those of a pretrained network: the default classifies as one covariance for all classes does."""
+
+    def features(n, seed):
+        generator = torch.Generator().manual_seed(seed)
+        target = torch.arange(10).repeat_interleave(n)
+        active = torch.randn(10, 600, generator=torch.Generator().manual_seed(7)) / 2
+        x = torch.nn.functional.silu(3 * (active[target] - 1 + torch.randn(10 * n, 600, generator=generator)))
+        return x.clamp(min=0) + 1e-4 * torch.rand(10 * n, 600, generator=generator), target
+
+    rows, target = features(50, 99)
+    with warnings.catch_warnings(action="ignore"):  # few rows
+        accuracy = [
+            (make_backend("gm", **options).fit(*features(n_rows, n_rows)).log_prob(rows).argmax(1) == target)
+            for options in ({}, {"covariance_type": "tied"})
+        ]
+    own, tied = (right.double().mean().item() for right in accuracy)
+    assert tied > 0.8
+    assert own > tied - 0.02
