@@ -50,12 +50,13 @@ class FeatureTap:
 
     @contextmanager
     def in_any_mode(self) -> Iterator[None]:
-        """Capture inside this context whatever mode the hooked module is in."""
-        before, self.training_only = self.training_only, False
+        """Capture inside this context whatever mode the hooked module is in; what was captured before comes back."""
+        before = self.training_only, self.features, self.overwritten
+        self.training_only, self.features, self.overwritten = False, None, False
         try:
             yield
         finally:
-            self.training_only = before
+            self.training_only, self.features, self.overwritten = before
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self

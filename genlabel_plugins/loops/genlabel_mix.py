@@ -62,7 +62,7 @@ class LabeledMix(nn.Module):
         if self.keep_clean:
             x_mix = clean_first(x, x_mix)
             y = clean_first(one_hot(target, y.shape[1], y), y)
-            mask = torch.cat([torch.zeros_like(mask), mask])
+            mask = torch.cat([mask.new_zeros(len(target)), mask])  # a mixer may drop rows
         if self.deferred:
             n_clean = len(target) if self.keep_clean else 0
             clean = None if n_clean else x
