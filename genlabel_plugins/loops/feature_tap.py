@@ -40,6 +40,8 @@ class FeatureTap:
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Capture, as torch calls it before each forward of `module`."""
         if module.training or not self.training_only:
+            if not args:
+                raise ValueError(f"{type(module).__name__} must get its input in first place, not by name")
             self.overwritten = self.features is not None
             self.features = args[0].detach().flatten(1)
 

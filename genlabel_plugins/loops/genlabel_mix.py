@@ -158,6 +158,9 @@ class BatchMix:
         target: Place of the class indices, which the soft labels take. What lies elsewhere stays as it is.
         collate_fn: Makes a batch of samples; None for batches that are made already.
 
+    Raises:
+        ValueError: On a place counted from the end.
+
     Example:
         >>> import torch
         >>> from genlabel_plugins import Mixup
@@ -175,6 +178,9 @@ class BatchMix:
         target: int | str = 1,
         collate_fn: Callable[[Any], Any] | None = default_collate,
     ) -> None:
+        for place in (target, *([x] if isinstance(x, int | str) else x)):
+            if isinstance(place, int) and place < 0:
+                raise ValueError(f"x and target must be places counted from 0, or keys, got {place}")
         self.mix = mix
         self.x = x
         self.target = target

@@ -295,3 +295,16 @@ def test_clean_rows_follow_the_model_to_its_device(monkeypatch):
     seen = []
     criterion._observe(mix.batch, None, torch.zeros(len(X), 16, device="meta"), mix.batch.y)
     assert seen == ["meta", "meta"]
+
+
+def test_a_head_called_by_name_is_refused():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(13, 3)
+
+        def forward(self, x):
+            return self.head(input=x)
+
+    with pytest.raises(ValueError, match="Linear must get its input in first place, not by name"):
+        HeadFeatures(Named(), "head")(X)
