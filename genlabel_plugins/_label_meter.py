@@ -79,8 +79,8 @@ class LabelMeter(nn.Module):
         drift = 0.5 * (y_gen - y_lin).abs().sum().item()
         entropy = (self.sums_[2] / self.sums_[0]).item()
         accuracy = self._clean_accuracy()
-        wrong = self.batches >= CHECK_EVERY and accuracy < LEAST_ACCURACY and entropy < 0.2 * self.max_entropy
-        self.warned = wrong or drift > 0.3 or entropy > 0.97 * self.max_entropy
+        wrong = self.batches >= CHECK_EVERY and accuracy < LEAST_ACCURACY and entropy <= 0.2 * self.max_entropy
+        self.warned = wrong or drift > 0.3 or entropy > 0.97 * self.max_entropy > 0
         if self.warned:
             warnings.warn(
                 f"GenLabel's labels degenerate (class shares off by {drift:.2f}, entropy {entropy:.2f} nats, accuracy "

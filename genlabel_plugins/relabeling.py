@@ -33,7 +33,7 @@ class Relabeling(nn.Module):
         gamma: Trust in Algorithm 3's `y_gen`, in [0, 1]; 0.5 by default.
         beta: Memory ratio of Algorithm 3's statistics.
         top_k: Classes that Algorithm 3's `y_gen` keeps.
-        stats_every: Steps between two updates of Algorithm 3's statistics.
+        stats_every: Steps from one update of Algorithm 3's statistics to the next.
         warmup_steps: Steps over which w rises from 0 to 1.
 
     Raises:
@@ -78,7 +78,7 @@ class Relabeling(nn.Module):
             self.relabeler = GenLabel(RunningGaussian(n_classes, beta=beta), gamma=trust, top_k=top_k)
         self.stats_every = stats_every
         self.warmup_steps = warmup_steps
-        self.step = 0
+        self.step = self.due = 0  # due: the step from which the statistics want clean rows again
         self.meter = LabelMeter(n_classes, largest_entropy(n_classes, top_k) if self.joint else None)
         self._seen = {"target": False, "label": False}  # each is checked once: a check waits for the device
 
@@ -95,7 +95,7 @@ class Relabeling(nn.Module):
     @property
     def wants_clean(self) -> bool:
         """Whether the next batch of clean rows should move the class statistics."""
-        return self.joint and not self.idle and self.step % self.stats_every == 0
+        return self.joint and not self.idle and self.step >= self.due
 
     @property
     def ready(self) -> bool:
@@ -123,6 +123,7 @@ class Relabeling(nn.Module):
             self.meter.add_clean(score, target)
         if self.joint:
             self.relabeler.density.update(features, target)
+            self.due = self.step + self.stats_every
 
     @torch.no_grad()
     def label(self, features: Tensor, y_lin: Tensor, mixed: Tensor | bool | None = None) -> Tensor:
@@ -180,18 +181,19 @@ class Relabeling(nn.Module):
 
     def forget(self) -> None:
         """Start statistics, warm-up and report afresh, for another model."""
-        self.step = 0
+        self.step = self.due = 0
         self.meter.forget()
         if self.joint:
             self.relabeler.density.forget()
+            self.relabeler.n_fallback_.zero_()
 
     def get_extra_state(self) -> dict[str, int]:
-        """The step, so that a resumed run is past its warm-up."""
-        return {"step": self.step}
+        """The step, so that a resumed run is past its warm-up, and the one that wants clean rows next."""
+        return {"step": self.step, "due": self.due}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
         """Resume at the saved step."""
-        self.step = state["step"]
+        self.step, self.due = state["step"], state["due"]
 
     def _follow(self, rows: Tensor) -> None:
         """Move to the device of these rows; a state loaded after `.to(device)` lies where it was saved."""

@@ -271,3 +271,41 @@ def test_rows_that_are_left_of_a_batch_know_their_own_place():
     itself = torch.tensor([torch.equal(x, X[row]) for x, row in zip(left.x, left.row, strict=True)])
     assert torch.equal(left.is_mixed, (left.partner != left.row) & (left.lam < 1))
     assert itself[~left.is_mixed].all()
+
+
+def test_statistics_are_due_again_a_fixed_number_of_steps_after_the_last_update():
+    relabeling, labels = Relabeling(3, stats_every=2), mixed_batch()
+    wanted = []
+    for has_clean_rows in (True, False, False, True, False, True):
+        wanted.append(relabeling.wants_clean)
+        if wanted[-1] and has_clean_rows:  # a step without them is made up for by the next
+            relabeling.observe(X, TARGET)
+        relabeling.label(*labels)
+    assert wanted == [True, False, True, True, False, True]
+    resumed = Relabeling(3, stats_every=2)
+    resumed.load_state_dict(relabeling.state_dict())
+    assert resumed.wants_clean == relabeling.wants_clean is False
+
+
+def test_a_report_after_forgetting_counts_no_earlier_fallback():
+    relabeling = Relabeling(3)
+    relabeling.observe(X, TARGET)
+    x, y = mixed_batch()
+    x[0] = math.nan
+    relabeling.label(x, y, mixed=True)
+    assert relabeling.report()["fallback_rows"] == 1
+    relabeling.label(x, y, mixed=True)
+    relabeling.forget()
+    assert relabeling.report()["fallback_rows"] == 0
+
+
+def test_labels_of_one_class_each_are_no_even_ones():
+    relabeling = Relabeling(3, top_k=1)
+    relabeling.observe(X, TARGET)
+    x, y = mixed_batch()
+    x[0], y[0] = math.nan, Y[0].lerp(Y[-1], 0.5)  # keeps its linear label, which is less sure than any other
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):
+            relabeling.label(x, y, mixed=True)
+        assert relabeling.report()["entropy"] > 0

@@ -40,6 +40,8 @@ class FeatureTap:
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Capture, as torch calls it before each forward of `module`."""
         if module.training or not self.training_only:
+            if not args:
+                raise ValueError(f"{type(module).__name__} must get its input in first place, not by name")
             self.overwritten = self.features is not None
             self.features = args[0].detach().flatten(1)
 
@@ -50,12 +52,13 @@ class FeatureTap:
 
     @contextmanager
     def in_any_mode(self) -> Iterator[None]:
-        """Capture inside this context whatever mode the hooked module is in."""
-        before, self.training_only = self.training_only, False
+        """Capture inside this context whatever mode the hooked module is in; what was captured before comes back."""
+        before = self.training_only, self.features, self.overwritten
+        self.training_only, self.features, self.overwritten = False, None, False
         try:
             yield
         finally:
-            self.training_only = before
+            self.training_only, self.features, self.overwritten = before
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return self

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from genlabel_plugins.labels import PosteriorLabel
 from genlabel_plugins.loops.head_features import HeadFeatures
 from genlabel_plugins.loops.mixed_batch import MixedBatch
+from genlabel_plugins.mixing.mixers import map_inputs
 from genlabel_plugins.relabeling import Relabeling, shows_mixture
 
 
@@ -150,7 +151,8 @@ class GenLabelLoss(nn.Module):
         if rows is not None and rows.n_clean:
             self.relabeling.observe(features[: rows.n_clean], y_lin[: rows.n_clean].argmax(1))
         elif clean is not None:
-            self.observe(*clean)
+            x, target = clean
+            self.observe(map_inputs(lambda tensor: tensor.to(features.device), x), target.to(features.device))
         elif not self.relabeling.ready:
             raise ValueError("no clean rows reach this loss: call observe(x, target) with such rows")
         return None

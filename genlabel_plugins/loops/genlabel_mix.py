@@ -62,7 +62,7 @@ class LabeledMix(nn.Module):
         if self.keep_clean:
             x_mix = clean_first(x, x_mix)
             y = clean_first(one_hot(target, y.shape[1], y), y)
-            mask = torch.cat([torch.zeros_like(mask), mask])
+            mask = torch.cat([mask.new_zeros(len(target)), mask])  # a mixer may drop rows
         if self.deferred:
             n_clean = len(target) if self.keep_clean else 0
             clean = None if n_clean else x
@@ -158,6 +158,9 @@ class BatchMix:
         target: Place of the class indices, which the soft labels take. What lies elsewhere stays as it is.
         collate_fn: Makes a batch of samples; None for batches that are made already.
 
+    Raises:
+        ValueError: On a place counted from the end.
+
     Example:
         >>> import torch
         >>> from genlabel_plugins import Mixup
@@ -175,6 +178,9 @@ class BatchMix:
         target: int | str = 1,
         collate_fn: Callable[[Any], Any] | None = default_collate,
     ) -> None:
+        for place in (target, *([x] if isinstance(x, int | str) else x)):
+            if isinstance(place, int) and place < 0:
+                raise ValueError(f"x and target must be places counted from 0, or keys, got {place}")
         self.mix = mix
         self.x = x
         self.target = target

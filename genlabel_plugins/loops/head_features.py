@@ -72,7 +72,7 @@ class HeadFeatures:
             for tap in self.taps:
                 stack.enter_context(tap.in_any_mode())
             output = self.model(x)
-        features = self.take()
+            features = self.take()
         if features is None:
             raise ValueError(f"{type(self.model).__name__} ran without calling its head")
         return output, features

@@ -33,7 +33,11 @@ class MixedBatch:
     n_taken: int = 0
 
     def take(self, n_rows: int) -> MixedBatch:
-        """The next rows, as a loop over micro-batches comes by them, and the clean ones that they were made of."""
+        """The next rows, as a loop over micro-batches comes by them, and the clean ones that they were made of.
+
+        After the last row the first is next again: an optimizer may evaluate the loss of a batch several times.
+        """
+        self.n_taken = 0 if self.n_taken >= len(self.y) else self.n_taken
         rows = slice(self.n_taken, self.n_taken + n_rows)
         n_clean = min(max(self.n_clean - self.n_taken, 0), n_rows)
         self.n_taken += n_rows

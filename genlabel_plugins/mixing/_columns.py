@@ -45,6 +45,7 @@ def read_columns(X: Any) -> Columns:
     if hasattr(X, "columns"):
         return _read_frame(X)
     table = np.asarray(X)
+    table = table if table.dtype.kind == "b" else check_array(X, dtype="numeric")
     empty = np.empty((len(table), 0))
     if table.dtype.kind == "b":
         return Columns(
@@ -53,7 +54,6 @@ def read_columns(X: Any) -> Columns:
             codes=table.astype(np.int64),
             extend=lambda numbers, source: np.concatenate([table, np.take_along_axis(table, source, 0)]),
         )
-    table = check_array(table, dtype="numeric")
     integer = np.full(table.shape[1], np.issubdtype(table.dtype, np.integer))
     return Columns(
         numbers=table.astype(np.float64),

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins._checks import check_positive
-from genlabel_plugins._state import as_rows, floating
+from genlabel_plugins._state import accumulator, as_rows, floating
 
 PairingName = Literal["permutation", "flip", "nearest_other"]
+LEAST_ALPHA = 0.01  # of a Beta whose numbers do not underflow in float64
 Pairing: TypeAlias = "PairingName | Callable[[Tensor, Tensor, torch.Generator | None], Tensor]"
 
 
@@ -62,7 +63,9 @@ def nearest_other(x: Tensor, target: Tensor) -> Tensor:
         Tan, Dynamic Nonlinear Mixup with Distance-based Sample Selection, COLING 2022.
     """
     same = target[:, None] == target
-    distance = torch.cdist(x, x).masked_fill(same, torch.inf)
+    rows = x.to(accumulator(x))  # cdist subtracts squares: far from zero, float32 would order rows by its rounding
+    rows = rows - rows.nanmean(0)
+    distance = torch.cdist(rows, rows).masked_fill(same, torch.inf)
     nearest = distance.argmin(1)
     alone = same.all(1)
     return torch.where(alone, torch.arange(len(target), device=target.device), nearest)
@@ -102,7 +105,7 @@ class DistanceAlpha:
         square = (x_i - x_j).square().sum(1)
         mean = square.mean().clamp(min=torch.finfo(square.dtype).tiny)
         tau = self.tau_max * torch.exp((1 - square / mean) / (2 * self.tau_std**2))
-        return tau.clamp(0.01, 1e4)  # a Beta beyond is a coin or a constant, and its numbers underflow
+        return tau.clamp(LEAST_ALPHA, 1e4)  # a Beta beyond is a coin or a constant
 
     def __repr__(self) -> str:
         return f"DistanceAlpha(tau_max={self.tau_max}, tau_std={self.tau_std})"
@@ -112,10 +115,13 @@ def draw_beta(alpha: Tensor, generator: torch.Generator | None = None) -> Tensor
     """One number of `Beta(alpha, alpha)` per concentration, `(B,) -> (B,)`, in float64.
 
     `torch.distributions` draws in the same way, but takes no generator. In float32 the tenth of `Beta(0.1, 0.1)`
-    that lies next to one would be a single number.
+    that lies next to one would be a single number. Below `LEAST_ALPHA` both Gamma numbers underflow, and torch would
+    answer one half where the Beta is nearly a coin; there the logit, whose scale is 1 / alpha, is stretched instead.
     """
     alpha = alpha.to(draw_device(alpha.device, generator), torch.float64)
-    return torch._sample_dirichlet(torch.stack([alpha, alpha], -1), generator)[..., 0]
+    drawn = alpha.clamp(min=LEAST_ALPHA)
+    lam = torch._sample_dirichlet(torch.stack([drawn, drawn], -1), generator)[..., 0]
+    return torch.where(alpha < LEAST_ALPHA, torch.sigmoid(torch.logit(lam) * (drawn / alpha)), lam)
 
 
 def draw_device(device: torch.device, generator: torch.Generator | None) -> torch.device:

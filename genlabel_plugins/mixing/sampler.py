@@ -15,6 +15,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names, _check_n_features, check_consistent_length, column_or_1d
 from torch import Tensor
 
+from genlabel_plugins._checks import check_number
 from genlabel_plugins.densities.backends.mixed_types import MixedTypes, encode_rows
 from genlabel_plugins.densities.registry import make_backend
 from genlabel_plugins.mixing._columns import Columns, read_columns, take_labels
@@ -95,6 +96,7 @@ class GenerativeMixSampler(BaseEstimator):  # type: ignore[misc]
             X: Table, shape `(N, D)`: an array, or a frame of pandas, polars or another library that narwhals knows.
             y: Class names, shape `(N,)`: an array or a series. Both come back as what they are.
         """
+        check_number("alpha", self.alpha, -np.inf)
         if not 0 < self.alpha < np.inf:
             raise ValueError(f"alpha must be a positive number, got {self.alpha}")
         if self.ahead_of not in ("all", "pair"):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genlabel_plugins import RatioSearch
 from genlabel_plugins.mixing import one_hot
+from genlabel_plugins.relabeler import n_classes_of
 
 
 class GenerativeMixup(Mixup):
@@ -47,6 +48,9 @@ class GenerativeMixup(Mixup):
             raise ValueError(f"generative mixing has no CutMix: cutmix_alpha must be 0, got {self.cutmix_alpha}")
         if getattr(self, "multi_label", False):
             raise ValueError("multi_label=True has no ratio of two classes: use timm's own Mixup")
+        known = n_classes_of(search.relabeler)
+        if known != self.num_classes:
+            raise ValueError(f"num_classes={self.num_classes}, but the densities have {known} classes")
         self.search = search
 
     def __call__(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from genlabel_plugins import (
+    ExcludeIntrusion,
     GenLabel,
     GenLabelLoss,
     GenLabelMix,
@@ -233,3 +234,77 @@ def test_errors_name_the_remedy():
     mix = GenLabelMix(GenLabel("gm").fit(X, TARGET))
     with pytest.raises(ValueError, match="with linear labels, got GenLabelMix"):
         loss_of(model, mix)
+
+
+def test_a_step_of_its_own_size_does_not_end_the_updates():
+    model, mix = network(), mixing(keep_clean=True)
+    criterion = loss_of(model, mix, stats_every=2)
+    seen = []
+    for size in (2 * len(X), len(X), len(X), len(X)):  # one micro-batch, then two a batch: clean rows, mixed ones
+        x_mix, y_lin = mix(X, TARGET)
+        for x_part, y_part in zip(x_mix.split(size), y_lin.split(size), strict=True):
+            criterion(model(x_part), y_part)
+        seen.append(int(criterion.relabeling.relabeler.density.class_count_.sum()) // len(X))
+    assert seen == [1, 1, 2, 3]
+
+
+def test_the_loss_of_a_batch_may_be_evaluated_several_times():
+    model, mix = network(), mixing()
+    criterion = loss_of(model, mix)
+    x_mix, y_lin = mix(X, TARGET)
+    labels = []
+    for _ in range(3):  # as LBFGS and sharpness-aware minimization do
+        criterion(model(x_mix), y_lin)
+        labels.append(criterion.base.y)
+    torch.testing.assert_close(labels[0], by_hand(model)[1])
+    assert torch.equal(labels[1], labels[0])
+    assert torch.equal(labels[2], labels[0])
+
+
+def test_clean_rows_may_be_observed_between_forward_and_loss():
+    model, mix = network(), mixing()
+    criterion = loss_of(model, mix, stats_every=100)
+    criterion.observe(X, TARGET)
+    x_mix, y_lin = mix(X, TARGET)
+    output = model(x_mix)
+    criterion.features(X)
+    criterion(output, y_lin)
+    torch.testing.assert_close(criterion.base.y, by_hand(model)[1])
+
+
+@pytest.mark.parametrize("keep_clean", [False, True])
+def test_a_mixer_may_drop_rows(keep_clean):
+    model = network()
+    mixer = ExcludeIntrusion(mixing().mix, X, TARGET, how="drop")
+    mix = LabeledMix(mixer, keep_clean=keep_clean)
+    criterion = loss_of(model, mix)
+    x_mix, y_lin = mix(X, TARGET)
+    n_kept = len(x_mix) - keep_clean * len(X)
+    assert 0 < n_kept < len(X)
+    criterion(model(x_mix), y_lin)
+    mixed, y = by_hand(model)
+    kept = mixer.samples.intrusion(mixed.x, mixed.target_i, mixed.target_j) < 1
+    torch.testing.assert_close(criterion.base.y[-n_kept:], y[kept])
+
+
+def test_clean_rows_follow_the_model_to_its_device(monkeypatch):
+    model, mix = network(), mixing()
+    criterion = loss_of(model, mix)
+    mix(X, TARGET)  # on the CPU, as a collate function of the training process does
+    monkeypatch.setattr(criterion, "observe", lambda x, target: seen.extend([x.device.type, target.device.type]))
+    seen = []
+    criterion._observe(mix.batch, None, torch.zeros(len(X), 16, device="meta"), mix.batch.y)
+    assert seen == ["meta", "meta"]
+
+
+def test_a_head_called_by_name_is_refused():
+    class Named(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head = nn.Linear(13, 3)
+
+        def forward(self, x):
+            return self.head(input=x)
+
+    with pytest.raises(ValueError, match="Linear must get its input in first place, not by name"):
+        HeadFeatures(Named(), "head")(X)

@@ -433,3 +433,9 @@ def test_manifold_mix_says_when_its_layer_never_ran():
     x, target = rows()
     with pytest.raises(RuntimeError, match="ran without its layer 'never'"):
         ManifoldMix(Branches(), ["never"], Mixup(3))(x, target)
+
+
+def test_places_counted_from_the_end_are_refused():
+    for places in ({"target": -1}, {"x": -2}, {"x": [0, -2]}):
+        with pytest.raises(ValueError, match="counted from 0, or keys, got -"):
+            BatchMix(LabeledMix(Mixup(2)), **places)

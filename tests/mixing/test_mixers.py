@@ -78,6 +78,16 @@ def test_nearest_other_equals_a_loop():
         assert int(partner[i]) == min(others, key=lambda j: float((x[i] - x[j]).norm()))
 
 
+def test_nearest_other_equals_a_loop_far_from_zero():
+    near, target = batch(64, 4)
+    x = (1e4 + near).float()
+    apart = (x[:, None].double() - x.double()).norm(dim=2).masked_fill(target[:, None] == target, torch.inf)
+    assert torch.equal(draw_partner(x, target, "nearest_other"), apart.argmin(1))
+    moved = 1e9 + near  # times in seconds
+    apart = (moved[:, None] - moved).norm(dim=2).masked_fill(target[:, None] == target, torch.inf)
+    assert torch.equal(draw_partner(moved, target, "nearest_other"), apart.argmin(1))
+
+
 def test_nearest_other_leaves_a_batch_of_one_class_unmixed():
     x, _ = batch(5, 4)
     mixed = Mixup(2, pairing="nearest_other")(x, torch.ones(5, dtype=torch.long))
@@ -244,6 +254,18 @@ def test_labels_sum_to_one_and_inputs_stay_between_their_parents(n_rows, n_featu
 
 def test_draw_beta_has_no_nan_for_a_tiny_alpha():
     assert torch.isfinite(draw_beta(torch.full((10_000,), 0.01), seeded())).all()
+
+
+@pytest.mark.parametrize("alpha", [1e-3, 1e-4, 1e-6])
+def test_draw_beta_is_nearly_a_coin_for_a_tiny_alpha(alpha):
+    n = 50_000
+    drawn = draw_beta(torch.full((n,), alpha, dtype=torch.float64), seeded())
+    for share in (0.1, 0.5, 0.9):
+        expected = stats.beta.cdf(share, alpha, alpha)
+        assert float((drawn <= share).double().mean()) == pytest.approx(expected, abs=4 * (0.25 / n) ** 0.5)
+    between = float(((drawn > 0.1) & (drawn < 0.9)).double().mean())
+    expected = stats.beta.cdf(0.9, alpha, alpha) - stats.beta.cdf(0.1, alpha, alpha)
+    assert between == pytest.approx(expected, abs=4 * (expected / n) ** 0.5 + 1 / n)
 
 
 @pytest.mark.parametrize(

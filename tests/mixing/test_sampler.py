@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import polars
 import pytest
+import scipy.sparse
 import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_wine
@@ -218,12 +219,19 @@ def test_a_balanced_table_comes_back_as_it_is():
         ({"sampling_strategy": ["c", "d"]}, r"got \['d'\]"),
         ({"ahead_of": "both"}, "'all' or 'pair', got 'both'"),
         ({"alpha": 0.0}, "positive number, got 0.0"),
+        ({"alpha": "1"}, "alpha must be a number, got the str '1'"),
     ],
 )
 def test_options_out_of_range_are_named(params, message):
     X, y = unbalanced()
     with pytest.raises(ValueError, match=message):
         GenerativeMixSampler(**params).fit_resample(X, y)
+
+
+def test_a_sparse_table_is_refused_in_scikit_learns_words():
+    X, y = unbalanced()
+    with pytest.raises(TypeError, match="Sparse data was passed"):
+        GenerativeMixSampler().fit_resample(scipy.sparse.csr_matrix(X), y)
 
 
 def test_one_class_is_refused():

@@ -66,6 +66,8 @@ def test_switches_of_the_training_loop(digits, mixer):
     torch.testing.assert_close(y, torch.eye(3)[target] * 0.9 + 0.1 / 3)
     with pytest.raises(ValueError, match="even, got 7"):
         mixup_fn(x[:7], target[:7])
+    with pytest.raises(ValueError, match="num_classes=1000, but the densities have 3 classes"):
+        GenerativeMixup(mixer)
     with pytest.raises(ValueError, match="cutmix_alpha must be 0"):
         GenerativeMixup(mixer, cutmix_alpha=1.0, num_classes=3)
 
