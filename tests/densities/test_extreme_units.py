@@ -30,6 +30,18 @@ def test_densities_scale_with_the_unit(name, exponent):
     torch.testing.assert_close(scaled.log_prob(math.ldexp(1.0, exponent) * X), expected, atol=1e-2, rtol=1e-4)
 
 
+@pytest.mark.parametrize("exponent", [-400, 400])
+@pytest.mark.parametrize(
+    ("name", "options"), [("gm", {}), ("gm", {"covariance_type": "diag"}), ("gm", {"n_components": 2}), ("kde", {})]
+)
+def test_fourth_powers_may_leave_float64(name, options, exponent):
+    unit, x = math.ldexp(1.0, exponent), X.double()
+    density = make_backend(name, **options).fit(x, TARGET)
+    scaled = make_backend(name, **options).fit(unit * x, TARGET)
+    expected = density.log_prob(x) - x.shape[1] * exponent * math.log(2)
+    torch.testing.assert_close(scaled.log_prob(unit * x), expected, atol=1e-2, rtol=1e-4)
+
+
 @pytest.mark.parametrize("exponent", [-100, 100])
 def test_distances_from_a_manifold_scale_with_the_unit(exponent):
     unit = math.ldexp(1.0, exponent)

@@ -80,12 +80,17 @@ def class_estimates(
     n_classes = int(target.max()) + 1
     if not diagonal:
         _check_memory(n_classes, x, tied)
-    count, mean, scatter, fourth = class_moments(x.double(), target, n_classes, diagonal=diagonal)
+    power = torch.frexp(x.double().abs().amax(0)).exponent  # fourth powers of huge or tiny numbers leave float64
+    unit = torch.full_like(x[0], 2.0, dtype=torch.float64).pow(power)
+    count, mean, scatter, fourth = class_moments(x.double() / unit, target, n_classes, diagonal=diagonal)
+    worth = _worth(count, variances(scatter, diagonal), fourth)  # (K, D)
+    mean, scatter = mean * unit, scatter * (unit.square() if diagonal else unit.outer(unit))
     n_within = len(x) - n_classes
     rounding = (2 * torch.finfo(x.dtype).eps * (mean.abs() + offset.abs())).square()  # (K, D)
     flat = variances(scatter, diagonal) <= rounding * count[:, None]
     if bool(flat.any()):
         scatter = scatter.masked_fill(flat if diagonal else flat[:, :, None] | flat[:, None], 0.0)
+        worth = worth.masked_fill(flat, 0.0)
     bare = flat.all(0)  # (D,), without a spread within any class: classes apart tell the unit
     between = count @ (mean - count @ mean / len(x)).square() / len(x)
     constant = bare & (between <= rounding.amax(0))
@@ -105,7 +110,6 @@ def class_estimates(
     if tied:
         return ClassEstimates(count, mean, center, pooled[None], constant)
     own = (scatter / (count - ddof).clamp(min=1).view(-1, *[1] * pooled.ndim)).add_(fill)
-    worth = _worth(count, variances(scatter, diagonal), fourth)  # (K, D)
     weight = ((ROWS_PER_VARIANCE - worth) / (ROWS_PER_VARIANCE - 2)).clamp(0, 1) if auto else (worth == 0).double()
     weight.masked_fill_(bare, 0.0)
     if not diagonal:  # Ledoit and Wolf see no noise in two rows, which mirror each other
