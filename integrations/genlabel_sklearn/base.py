@@ -89,16 +89,12 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
             class_weight = torch.from_numpy(np.asarray(found, dtype=np.float64)).to(self._device())
         seed = int(check_random_state(self.random_state).randint(2**31))
         device = self._device()
-        standardize = not looks_like_components(torch.tensor(X)) if self.standardize == "auto" else self.standardize
-        self._note_reach(X, standardize=standardize)
-        return Problem(
-            torch.tensor(X, device=device),
-            torch.from_numpy(target).to(device),
-            None if weight is None else torch.tensor(weight, device=device),
-            class_weight,
-            seed,
-            standardize,
-        )
+        rows = torch.tensor(X, device=device), torch.from_numpy(target).to(device)
+        weights = None if weight is None else torch.tensor(weight, device=device)
+        learnt, *_ = arrange(*rows, weights)  # rows of no weight have no say
+        standardize = not looks_like_components(learnt) if self.standardize == "auto" else self.standardize
+        self._note_reach(learnt.numpy(force=True), standardize=standardize)
+        return Problem(*rows, weights, class_weight, seed, standardize)
 
     def _options(self) -> TrainingOptions:
         """Options of training, all checked.
@@ -195,6 +191,10 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
             if c.kind == "density"
         ]
         return networks, densities
+
+    def __sklearn_is_fitted__(self) -> bool:
+        """Whether the latest `fit` has come to its end."""
+        return not {"coefs_", "_density", "_fitted"}.isdisjoint(vars(self))
 
     @abstractmethod
     def _models(self) -> list[tuple[Array, Model]]:

@@ -146,7 +146,7 @@ class GenLabelClassifier(NetworkClassifier):
         if earlier is not None and earlier.sizes[1:-1] != options.hidden:
             raise ValueError(f"warm_start needs the hidden layers {earlier.sizes[1:-1]}, got {options.hidden}")
         problem = self._problem(X, y, sample_weight, goes_on=earlier is not None)
-        for name in ("coefs_", "intercepts_", "n_iter_", "loss_curve_", "validation_loss_curve_"):
+        for name in ("_density", "coefs_", "intercepts_", "n_iter_", "loss_curve_", "validation_loss_curve_"):
             if hasattr(self, name):
                 delattr(self, name)
         if candidate.kind == "trained":

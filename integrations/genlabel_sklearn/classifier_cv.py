@@ -183,6 +183,8 @@ class GenLabelClassifierCV(NetworkClassifier):
             keep_clean=self.keep_clean,
         )
         problem = self._problem(X, y, sample_weight)
+        if hasattr(self, "_fitted"):
+            del self._fitted  # should this fit fail, nothing answers for it
         used = self._used(problem)
         n_rows = len(used.x) if used.weight is None else count_rows(used.weight)
         cv = cross_validate(

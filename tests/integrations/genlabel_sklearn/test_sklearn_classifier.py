@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine, make_classification
 from sklearn.decomposition import PCA
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -163,6 +164,37 @@ def test_weights_repeat_rows_and_order_does_not_matter(early_stopping):
     relative = fitted(count + 0.5, data=WINE, **options)
     assert same(fitted((count + 0.5)[order], data=(X[order], y[order]), **options), relative)
     assert not same(relative, fitted(data=WINE, **options))
+
+
+def test_rows_of_no_weight_do_not_say_what_columns_are():
+    X, y = WINE
+    components = PCA().fit_transform(StandardScaler().fit_transform(X))
+    weight = np.ones(len(y) + 1)
+    weight[-1] = 0
+    far, target = np.vstack([components, np.full(13, 1e4)]), np.append(y, 0)
+    with_it = GenLabelClassifier(scheme="none").fit(far, target, weight)
+    without = GenLabelClassifier(scheme="none").fit(components, y)
+    assert same(with_it, without)
+    with pytest.warns(UserWarning, match="1000 standard deviations"):
+        with_it.predict(far[-1:])
+
+
+def test_a_fit_that_fails_leaves_nothing_that_answers():
+    class Fails(Centroids):
+        def fit(self, x, target):
+            raise RuntimeError("no fit")
+
+    search = GenLabelClassifierCV(n_repeats=1, schemes=("density",))
+    for model, failing in (
+        (GenLabelClassifier(), {"backend": Fails()}),
+        (GenLabelClassifier(scheme="density"), {"backend": Fails()}),
+        (search, {"backends": (Fails(),)}),
+    ):
+        for learnt in (model, deepcopy(model).fit(*IRIS)):
+            with pytest.raises(RuntimeError, match="no fit"):
+                learnt.set_params(**failing).fit(IRIS[0][:100], IRIS[1][:100])
+            with pytest.raises(NotFittedError):
+                learnt.predict(IRIS[0])
 
 
 def test_weights_pull_towards_what_they_weigh():
