@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 MEMORY = 10  # steps that shape the next one
-MAX_STEPS = 1000
+MAX_STEPS = 10_000
 _ARMIJO = 1e-4
 _SHORTEST = 1e-9  # share of a step below which rounding hides the slope
 _MOST_OPEN = 0.7  # share of open problems from which on the solved ones are carried along

@@ -127,8 +127,9 @@ class TrainingTable(NamedTuple):
 def looks_like_components(x: Tensor) -> bool:
     """Whether features look like the principal components of rows like these, shape `(N, D)`.
 
-    They do if their means are zero, they do not correlate and they come by falling variance, as far as N rows tell.
-    To divide components by their standard deviations blows up those that hardly vary.
+    They do if their means are zero, they do not correlate and they come by falling variance, as far as N rows tell,
+    and if they do not repeat values as dummies and counts do. To divide components by their standard deviations blows
+    up those that hardly vary.
 
     Example:
         >>> x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([9.0, 3, 1])
@@ -147,7 +148,10 @@ def looks_like_components(x: Tensor) -> bool:
     n_pairs = square.shape[0] * (square.shape[0] - 1)
     is_uncorrelated = float(square.fill_diagonal_(0).sum()) / n_pairs <= 2 / n_rows
     falls = spread[1:] <= 1.5 * torch.cummin(spread, 0).values[:-1]
-    return is_central and is_uncorrelated and bool(falls.all())
+    if not (is_central and is_uncorrelated and bool(falls.all())):
+        return False
+    n_different = len(x.unique(dim=0))
+    return all(2 * len(column.unique()) >= n_different for column in x.T)
 
 
 def arrange(x: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

@@ -133,11 +133,23 @@ def test_numbers_that_are_hard_to_descend():
         assert float((gradient.abs() / size).max()) < 1e-4
 
 
+def test_a_weak_penalty_is_solved_to_the_end():
+    rows = table(load_digits, slice(400))
+    theirs = LogisticRegression(C=1000.0, tol=1e-10, max_iter=500, solver="newton-cholesky")
+    expected = theirs.fit(rows.x.double().numpy(), rows.target).coef_.T
+    coef = solved(rows, [Candidate(scheme="none", C=1000.0)], 10).weights[0].detach()[0, :, :, 0].numpy()
+    np.testing.assert_allclose(
+        coef - coef.mean(1, keepdims=True), expected - expected.mean(1, keepdims=True), atol=1e-3
+    )
+
+
 def test_components_are_told_from_other_columns():
     X = torch.from_numpy(load_wine().data)
     z = (X - X.mean(0)) / X.std(0)
     components = z @ torch.linalg.svd(z, full_matrices=False)[2].T
     for part in (components, components[::2], components[:, :5], 1e-6 * components):
         assert looks_like_components(part)
-    for part in (X, z, components + 1, components.flip(1), z * torch.logspace(-8, 8, 13)):
+    dummies = torch.rand(100, 4, generator=torch.Generator().manual_seed(0)) < torch.tensor([0.5, 0.4, 0.3, 0.2])
+    dummies = dummies.double() - dummies.double().mean(0)
+    for part in (X, z, components + 1, components.flip(1), z * torch.logspace(-8, 8, 13), dummies):
         assert not looks_like_components(part)
