@@ -98,6 +98,8 @@ class GenLabelClassifierCV(NetworkClassifier):
         Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 6.
     """
 
+    _fitted: list[tuple[Array, Model]]
+
     def __init__(
         self,
         *,
