@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Literal, get_args
 
+from genlabel_plugins.densities import list_backends
+
 Scheme = Literal["none", "mixup", "logistic", "nearest", "genlabel", "density"]
 Kind = Literal["density", "solved", "trained"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
@@ -59,6 +61,8 @@ class Candidate:
             raise TypeError(f"scheme {self.scheme!r} needs a backend, got None")
         if not isinstance(self.backend, Hashable):
             raise TypeError(f"backend must be a name or a hashable object, got {type(self.backend).__name__}")
+        if isinstance(self.backend, str) and self.backend not in list_backends():
+            raise ValueError(f"backend must be one of {list_backends()}, got {self.backend!r}")
         if not (isinstance(self.gamma, Real) and 0 <= self.gamma <= 1):
             raise ValueError(f"gamma must lie in [0, 1], got {self.gamma!r}")
         for name in ("C", "learning_rate"):

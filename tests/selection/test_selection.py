@@ -30,6 +30,11 @@ def results(accuracy, n_folds=5, n_rows=100):
     return CrossValidation(candidates, accuracy, 1 - accuracy, n_folds, n_rows)
 
 
+def test_an_unknown_backend_is_refused_before_anything_is_fitted():
+    with pytest.raises(ValueError, match=r"backend must be one of \[.*'gm'.*\], got 'gmm'"):
+        candidate_grid(backends=("gm", "gmm"))
+
+
 def test_the_grid_is_every_combination_from_simple_to_rich():
     grid = candidate_grid(
         schemes=("density", "none", "mixup", "genlabel"),
