@@ -79,6 +79,7 @@ class Relabeling(nn.Module):
         self.stats_every = stats_every
         self.warmup_steps = warmup_steps
         self.step = self.due = 0  # due: the step from which the statistics want clean rows again
+        self.settled = False  # whether a state was loaded, or training has begun without
         self.meter = LabelMeter(n_classes, largest_entropy(n_classes, top_k) if self.joint else None)
         self._seen = {"target": False, "label": False}  # each is checked once: a check waits for the device
 
@@ -194,6 +195,7 @@ class Relabeling(nn.Module):
     def set_extra_state(self, state: dict[str, int]) -> None:
         """Resume at the saved step."""
         self.step, self.due = state["step"], state["due"]
+        self.settled = True
 
     def _follow(self, rows: Tensor) -> None:
         """Move to the device of these rows; a state loaded after `.to(device)` lies where it was saved."""

@@ -6,6 +6,7 @@ from genlabel_plugins.loops.genlabel_mix import BatchMix, GenerativeMix, GenLabe
 from genlabel_plugins.loops.head_features import HeadFeatures
 from genlabel_plugins.loops.manifold import ManifoldMix
 from genlabel_plugins.loops.mixed_batch import MixedBatch
+from genlabel_plugins.loops.resuming import watch_for_resume
 
 __all__ = [
     "BatchMix",
@@ -18,4 +19,5 @@ __all__ = [
     "ManifoldMix",
     "MixedBatch",
     "RelabelTransform",
+    "watch_for_resume",
 ]

@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 
 class FeatureTap:
@@ -22,6 +24,7 @@ class FeatureTap:
     Attributes:
         features: Input of the last forward since `take`, shape `(B, D)`, or None.
         overwritten: Whether another forward since `take` came before it, whose input is lost.
+        joining: Whether the last forward was one of DistributedDataParallel within its `join()`.
 
     Example:
         >>> import torch
@@ -36,6 +39,7 @@ class FeatureTap:
         self.training_only = training_only
         self.features: Tensor | None = None
         self.overwritten = False
+        self.joining = False
 
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
         """Capture, as torch calls it before each forward of `module`."""
@@ -44,6 +48,8 @@ class FeatureTap:
                 raise ValueError(f"{type(module).__name__} must get its input in first place, not by name")
             self.overwritten = self.features is not None
             self.features = args[0].detach().flatten(1)
+            if not torch.compiler.is_compiling():
+                self.joining = _joining()
 
     def take(self) -> Tensor | None:
         """The captured features, given out once: those of an earlier step never label a later one."""
@@ -64,4 +70,9 @@ class FeatureTap:
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "features": None, "overwritten": False}
+        return {**self.__dict__, "features": None, "overwritten": False, "joining": False}
+
+
+def _joining() -> bool:
+    active = getattr(DistributedDataParallel, "_active_ddp_module", None)  # torch says it to no one else
+    return active is not None and bool(active._join_config.enable)

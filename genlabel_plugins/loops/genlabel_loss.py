@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from genlabel_plugins.labels import PosteriorLabel
 from genlabel_plugins.loops.head_features import HeadFeatures
 from genlabel_plugins.loops.mixed_batch import MixedBatch
+from genlabel_plugins.loops.resuming import watch_for_resume
 from genlabel_plugins.mixing.mixers import map_inputs
 from genlabel_plugins.relabeling import Relabeling, shows_mixture
 
@@ -64,6 +65,7 @@ class GenLabelLoss(nn.Module):
         self.relabeling = relabeling
         self.__dict__["mix"] = mix  # no submodule: its state is its own
         self.__dict__["_features"] = features
+        watch_for_resume(relabeling, features.model, f"this {type(self).__name__}")
         if mix is not None:
             mix.deferred = True
 
@@ -102,6 +104,8 @@ class GenLabelLoss(nn.Module):
             mixed = torch.where(same, rows.mixed.to(mixed), mixed)
         else:
             rows = None
+        if self.relabeling.joint:
+            self.features.refuse_join()
         clean_loss = self._observe(batch, rows, features, y_lin)
         loss = self._loss(output, self._corrected(y, y_lin, self.relabeling.label(features, y_lin, mixed)))
         return loss if clean_loss is None else (loss + clean_loss) / 2

@@ -11,14 +11,17 @@ from torch.utils.data import default_collate
 
 from genlabel_plugins.labels import LabelPolicy, PosteriorLabel, linear_label
 from genlabel_plugins.loops.mixed_batch import MixedBatch
+from genlabel_plugins.loops.resuming import KeepsGenerator, watch_for_resume
 from genlabel_plugins.mixing.generative import Codec, GenerativeMixup, RatioSearch
 from genlabel_plugins.mixing.mixers import Inputs, Mixed, clean_first, make_mixer, one_hot
 from genlabel_plugins.relabeler import n_classes_of
 from genlabel_plugins.relabeling import Relabeling
 
 
-class LabeledMix(nn.Module):
+class LabeledMix(KeepsGenerator):
     """Mix a batch and label it: `(x, target) -> (x_mix, y)`.
+
+    The `state_dict` holds the mixer's own generator, if it has one, beside what the label has learnt.
 
     Args:
         mix: Mixer, a callable `(x, target) -> Mixed`.
@@ -51,6 +54,8 @@ class LabeledMix(nn.Module):
         self.keep_clean = keep_clean
         self.batch: MixedBatch | None = None
         self.deferred = False  # set by GenLabelLoss: it relabels, and needs to know of the batch
+        if isinstance(label, Relabeling):
+            watch_for_resume(label, None, f"this {type(self).__name__}")
 
     def forward(self, x: Any, target: Tensor) -> tuple[Inputs, Tensor]:
         """Mixed inputs `(B, *)` and their labels `(B, C)`, of inputs `(B, *)` and class indices `(B,)`."""

@@ -50,6 +50,18 @@ class HeadFeatures:
         """Whether `take` would give the features of the last of several forwards."""
         return any(tap.overwritten for tap in self.taps)
 
+    def refuse_join(self) -> None:
+        """Refuse `ddp.join()`, for statistics of all ranks.
+
+        Raises:
+            ValueError: If the last forward ran within it: torch would end the process when one rank has no batch left.
+        """
+        if any(tap.joining for tap in self.taps):
+            raise ValueError(
+                "ddp.join() cannot go with class statistics, which sum over all ranks in each step: give all ranks the "
+                "same number of batches, as DistributedSampler does, or leave Algorithm 3 for a fitted relabeler"
+            )
+
     def take(self) -> Tensor | None:
         """Features of the training forward that just ran, given out once; None if there was none."""
         features = [tap.take() for tap in self.taps]

@@ -4,28 +4,34 @@ from __future__ import annotations
 
 import copy
 import itertools
+import random
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Self
 
+import numpy as np
 import torch
 from timm.data.loader import fast_collate
 from timm.data.mixup import FastCollateMixup
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset, Sampler
+from torch import distributed as dist
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler
 
 
 class CleanBatches:
     """Unmixed batches `(B, *), (B,)` without end, from the data set and the transforms of timm's training loader.
 
-    They come from a loader of their own with one worker, or none if the training loader has none. Their order follows
-    from torch's initial seed and from `n_given`: it goes on where a resumed run left it. Nothing is loaded before the
-    first batch is asked for.
+    They come from a loader of their own with one worker, or none if the training loader has none. Which rows a batch
+    holds, and what its random augmentations draw, follows from a seed, the rank and the number of batches before it: a
+    resumed run goes on with the batches that it would have had, and the training's own random numbers stay alone.
+    Nothing is loaded before the first batch is asked for.
 
     Args:
         loader: timm's training loader.
 
     Attributes:
         n_given: Batches given out so far. That of an `IterableDataset`, whose order is its own, says nothing.
+        seed: What order and augmentations follow from; torch's initial seed, less the rank that timm adds to it.
 
     Raises:
         ValueError: At the first batch, if the training loader has no fixed batch size.
@@ -34,6 +40,7 @@ class CleanBatches:
     def __init__(self, loader: Any) -> None:
         self.loader = loader
         self.n_given = 0
+        self.seed = (torch.initial_seed() - _rank()) % 2**63
         self._batches: Iterator[tuple[Tensor, Tensor]] | None = None
 
     def __iter__(self) -> Self:
@@ -41,56 +48,104 @@ class CleanBatches:
 
     def __next__(self) -> tuple[Tensor, Tensor]:
         """The next clean batch."""
-        if self._batches is None:
-            self._batches = itertools.chain.from_iterable(itertools.repeat(self._clean_loader()))
-        batch = next(self._batches)
+        with _own_random_numbers(_seed_of(self.seed, self.n_given), getattr(self.loader, "device", None)):
+            if self._batches is None:
+                self._batches = itertools.chain.from_iterable(itertools.repeat(self._clean_loader()))
+            batch = next(self._batches)
+            if not isinstance(self.loader, DataLoader):  # the same normalization and random erasing, on the device
+                prefetcher = copy.copy(self.loader)
+                prefetcher.loader = [batch]  # one alone: a look at the next would draw ahead
+                batch = next(iter(prefetcher))
         self.n_given += 1
         return batch
 
-    def resume(self, n_given: int) -> None:
-        """Go on after so many batches."""
+    def resume(self, n_given: int, seed: int | None = None) -> None:
+        """Go on after so many batches of a run with this seed, by default the present one."""
         self.n_given, self._batches = n_given, None
+        self.seed = self.seed if seed is None else seed
 
-    def _clean_loader(self) -> Any:
-        prefetching = not isinstance(self.loader, DataLoader)
-        mixing: DataLoader[Any] = self.loader.loader if prefetching else self.loader
+    def _clean_loader(self) -> DataLoader[Any]:
+        mixing: DataLoader[Any] = self.loader if isinstance(self.loader, DataLoader) else self.loader.loader
         if mixing.batch_size is None:
             raise ValueError("loader has no batch size of its own: pass clean rows to observe(input, target) instead")
+        dataset: Dataset[Any] = mixing.dataset
         options: dict[str, Any] = {"batch_size": mixing.batch_size, "drop_last": mixing.drop_last}
-        seed = torch.initial_seed()
-        if not isinstance(mixing.dataset, IterableDataset):
-            n_rows: int = len(mixing.dataset)  # type: ignore[arg-type]
-            options = {"batch_sampler": _Order(n_rows, **options, seed=seed, start=self.n_given)}
+        if not isinstance(dataset, IterableDataset):
+            n_rows: int = len(dataset)  # type: ignore[arg-type]
+            options = {"batch_sampler": _Order(n_rows, **options, seed=self.seed, start=self.n_given)}
+            dataset = _SeededBatches(dataset)
         n_workers = min(1, mixing.num_workers)
-        clean: Any = DataLoader(
-            mixing.dataset,
+        return DataLoader(
+            dataset,
             collate_fn=fast_collate if isinstance(mixing.collate_fn, FastCollateMixup) else mixing.collate_fn,
             num_workers=n_workers,
             persistent_workers=n_workers > 0,
             multiprocessing_context=mixing.multiprocessing_context if n_workers else None,
             worker_init_fn=mixing.worker_init_fn,
             pin_memory=mixing.pin_memory,
-            generator=torch.Generator().manual_seed(seed),
+            generator=torch.Generator().manual_seed(self.seed),
             **options,
         )
-        if prefetching:  # the same normalization and random erasing, on the device
-            prefetcher = copy.copy(self.loader)
-            prefetcher.loader, clean = clean, prefetcher
-        return clean
 
 
-class _Order(Sampler[list[int]]):
-    """Rows of batches without end, shuffled anew for each epoch by a seed of its own, from batch `start` on."""
+class _Order(Sampler[tuple[int, list[int]]]):
+    """Seeds and rows of batches without end, shuffled anew for each epoch, from batch `start` on."""
 
     def __init__(self, n_rows: int, batch_size: int, *, drop_last: bool, seed: int, start: int) -> None:
         n_kept = n_rows - n_rows % batch_size if drop_last and n_rows >= batch_size else n_rows
         self.n_rows, self.batch_size, self.n_kept = n_rows, batch_size, n_kept
         self.seed, self.start = seed, start
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
         per_epoch = -(-self.n_kept // self.batch_size)
-        for epoch in itertools.count(self.start // per_epoch):
-            generator = torch.Generator().manual_seed((self.seed + epoch) % 2**63)
-            batches = torch.randperm(self.n_rows, generator=generator)[: self.n_kept].split(self.batch_size)
-            for batch in batches[max(self.start - epoch * per_epoch, 0) :]:
-                yield batch.tolist()
+        number = self.start
+        while True:
+            epoch, done = divmod(number, per_epoch)
+            generator = torch.Generator().manual_seed(_seed_of(self.seed, epoch))
+            order = torch.randperm(self.n_rows, generator=generator)[: self.n_kept]
+            for batch in order.split(self.batch_size)[done:]:
+                yield _seed_of(self.seed, number), batch.tolist()
+                number += 1
+
+
+class _SeededBatches(Dataset[Any]):
+    """Rows of a data set, whose random transforms draw from the seed that comes with each batch of indices."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getitems__(self, batch: tuple[int, list[int]]) -> list[Any]:
+        """Rows of a batch, as a loader asks for them."""
+        seed, rows = batch
+        with _own_random_numbers(seed):
+            if hasattr(self.dataset, "__getitems__"):
+                return list(self.dataset.__getitems__(rows))
+            return [self.dataset[row] for row in rows]
+
+
+@contextmanager
+def _own_random_numbers(seed: int, device: torch.device | None = None) -> Iterator[None]:
+    """Seed the global generators that transforms draw from within the block, and put them back after it."""
+    devices = [device] if device is not None and device.type == "cuda" else []
+    python, numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices):
+        random.seed(seed)
+        np.random.seed(seed % 2**32)  # noqa: NPY002
+        torch.default_generator.manual_seed(seed)
+        for each in devices:
+            with torch.cuda.device(each):
+                torch.cuda.manual_seed(seed)
+        try:
+            yield
+        finally:
+            random.setstate(python)
+            np.random.set_state(numpy)  # noqa: NPY002
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def _seed_of(seed: int, number: int) -> int:
+    """Seed of a batch, or of an epoch's order, on this rank."""
+    return int(np.random.SeedSequence((seed, _rank(), number)).generate_state(1, np.uint64)[0] >> 1)

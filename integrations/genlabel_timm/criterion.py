@@ -84,13 +84,15 @@ class GenLabelCriterion(GenLabelLoss):
         return self.mix.features or super().features
 
     def get_extra_state(self) -> dict[str, int]:
-        """How many clean batches the second loader has given."""
-        return {"clean_batches": 0 if self.clean_batches is None else self.clean_batches.n_given}
+        """How many clean batches the second loader has given, and the seed of their order."""
+        if self.clean_batches is None:
+            return {"clean_batches": 0}
+        return {"clean_batches": self.clean_batches.n_given, "clean_seed": self.clean_batches.seed}
 
     def set_extra_state(self, state: dict[str, int]) -> None:
         """Go on after these clean batches."""
         if self.clean_batches is not None:
-            self.clean_batches.resume(state["clean_batches"])
+            self.clean_batches.resume(state["clean_batches"], state.get("clean_seed"))
 
     def _active(self) -> bool:
         self.mix.attached()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from genlabel_plugins import Relabeler, Relabeling
 from genlabel_plugins._checks import check_target
-from genlabel_plugins.loops import MixedBatch
+from genlabel_plugins.loops import MixedBatch, watch_for_resume
 from genlabel_plugins.relabeling import BETA, shows_mixture
 from genlabel_timm.model_features import ModelFeatures
 
@@ -71,7 +71,10 @@ class AttachedMixup(Mixup):
 
     def observe(self, input: Tensor, target: Tensor) -> None:
         """Show clean images `(B, *)` and class indices `(B,)` to the class statistics: one forward, no gradient."""
-        self.relabeling.observe(self.attached()(input), target)
+        features = self.attached()
+        if self.relabeling.joint:
+            features.refuse_join()
+        self.relabeling.observe(features(input), target)
 
     def report(self) -> dict[str, Any]:
         """What to log since the last report: see `Relabeling.report`."""
@@ -162,6 +165,9 @@ class GenLabelMixup(AttachedMixup):
         if self.features is None and self.relabeling.joint:
             self._warn_once("GenLabelMixup mixes as timm's Mixup does: call attach(model), or pass a fitted relabeler")
             return self._mix(x, target)
+        if not (self._checked or self.deferred):
+            model = None if self.features is None else self.features.model
+            watch_for_resume(self.relabeling, model, "its mixer's relabeling")
         self._check_once(target)
         clean = x.clone() if self.mixup_enabled and (self.keep_clean or self.relabeling.wants_clean) else None
         x, y_mix = self._mix(x, target)
