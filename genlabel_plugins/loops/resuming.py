@@ -32,19 +32,9 @@ class KeepsGenerator(nn.Module):
         if generator is not None:
             destination[prefix + "generator"] = generator.get_state()
 
-    def _load_from_state_dict(
-        self,
-        state_dict: Mapping[str, Any],
-        prefix: str,
-        local_metadata: dict[str, Any],
-        strict: bool,
-        missing_keys: list[str],
-        unexpected_keys: list[str],
-        error_msgs: list[str],
-    ) -> None:
-        super()._load_from_state_dict(
-            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
-        )
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        _, strict, missing_keys, unexpected_keys, _ = args
         generator, key = self._generator(), prefix + "generator"
         if generator is None:
             return

@@ -51,7 +51,11 @@ class CleanBatches:
         with _own_random_numbers(_seed_of(self.seed, self.n_given), getattr(self.loader, "device", None)):
             if self._batches is None:
                 self._batches = itertools.chain.from_iterable(itertools.repeat(self._clean_loader()))
-            batch = next(self._batches)
+            try:
+                batch = next(self._batches)
+            except BaseException:  # such as that of a worker that was killed
+                self._batches = None
+                raise
             if not isinstance(self.loader, DataLoader):  # the same normalization and random erasing, on the device
                 prefetcher = copy.copy(self.loader)
                 prefetcher.loader = [batch]  # one alone: a look at the next would draw ahead

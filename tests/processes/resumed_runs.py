@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -95,20 +96,31 @@ def plain_mix(folder, kill_at):
     return step, labels
 
 
-def plain_workers(folder, kill_at):
+class Deadly(TensorDataset):
+    """Rows of which one may kill the worker that reads it, as the kernel does when memory is short."""
+
+    row = None
+
+    def __getitem__(self, index):
+        if index == self.row:
+            die()
+        return super().__getitem__(index)
+
+
+def plain_workers(folder, kill_at, *, worker=False):
     """Mixing in a loader's workers, whose draws follow from the generator of the loader, seeded anew for each epoch."""
+    data = Deadly(X, TARGET)
     collate_fn = BatchMix(GenLabelMix(GenLabel("gm").fit(X, TARGET)))
     order = torch.Generator()
-    loader = DataLoader(
-        TensorDataset(X, TARGET), 36, shuffle=True, num_workers=2, collate_fn=collate_fn, generator=order
-    )
+    loader = DataLoader(data, 36, shuffle=True, num_workers=2, collate_fn=collate_fn, generator=order)
     step, labels = resume(folder, {}), []
     for epoch in range(step // 5, 2):
         order.manual_seed(epoch)
+        data.row = 7 if worker and kill_at and epoch else None
         for i, (_, y) in enumerate(loader, 5 * epoch):
             if i >= step:
                 labels.append(y)
-                if i == kill_at:
+                if i == kill_at and not worker:
                     die()
                 torch.save({"step": i + 1}, folder / CHECKPOINT)
     return step, labels
@@ -303,6 +315,7 @@ RUNS = {  # what trains, and the step in which it is killed
     "plain loop, Algorithm 3": (plain_loss, 7),
     "plain loop, Algorithm 1": (plain_mix, 7),
     "plain loop, workers": (plain_workers, 7),
+    "plain loop, a worker killed": (partial(plain_workers, worker=True), 7),
     "timm, prefetching loader": (timm_script(True, 0), 4),
     "timm, prefetching loader, workers": (timm_script(True, 1), 4),
     "timm, plain loader": (timm_script(False, 0), 4),

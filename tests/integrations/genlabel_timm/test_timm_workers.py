@@ -1,6 +1,8 @@
 """Turning mixing off reaches the persistent workers of timm's loader, started by fork and by spawn."""
 
+import random
 import warnings
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -158,6 +160,39 @@ def test_the_order_of_clean_batches_goes_on_where_it_was(n_workers: int) -> None
         resumed.load_state_dict(state)
         assert all(torch.equal(next(resumed.clean_batches)[1], y) for y in expected[6:])
         assert not all(torch.equal(a, b) for a, b in zip(expected[:4], expected[4:8], strict=True))  # epochs differ
+
+
+class Failing(Ramps):
+    """Images of which one cannot be read the first time."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __getitem__(self, index: int) -> tuple[Any, int]:
+        if index == 5 and not self.mark.exists():
+            self.mark.touch()
+            raise OSError("the disk is away")
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("n_workers", [0, 1])
+def test_clean_batches_go_on_after_an_error_and_draw_from_no_generator_of_the_training(
+    n_workers: int, tmp_path: Path
+) -> None:
+    mixing = DataLoader(Failing(tmp_path / "failed"), batch_size=8, num_workers=n_workers)
+    clean, seen = CleanBatches(mixing), []
+    before = random.getstate(), str(np.random.get_state()), torch.get_rng_state()  # noqa: NPY002
+    while len(seen) < 4:
+        try:
+            seen.append(next(clean)[1])
+        except OSError as error:
+            assert "the disk is away" in str(error)
+            assert len(seen) == clean.n_given
+    assert (tmp_path / "failed").exists()
+    assert [random.getstate(), str(np.random.get_state())] == list(before[:2])  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), before[2])
+    again = CleanBatches(mixing)
+    assert all(torch.equal(next(again)[1], target) for target in seen)
 
 
 def test_clean_batches_need_a_batch_size() -> None:
