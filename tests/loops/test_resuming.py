@@ -54,9 +54,9 @@ def test_the_mixers_generator_is_in_the_state(make):
 def test_a_generator_that_is_missing_on_one_side_is_named():
     own, none = GenLabelMix(FITTED, generator=generator()), GenLabelMix(FITTED)
     assert "generator" not in none.state_dict()
-    with pytest.raises(RuntimeError, match="Missing key.*generator"):
+    with pytest.raises(RuntimeError, match=r"Missing key.*generator"):
         own.load_state_dict(none.state_dict())
-    with pytest.raises(RuntimeError, match="Unexpected key.*generator"):
+    with pytest.raises(RuntimeError, match=r"Unexpected key.*generator"):
         none.load_state_dict(own.state_dict())
     assert own.load_state_dict(none.state_dict(), strict=False).missing_keys == ["generator"]
 

@@ -340,3 +340,25 @@ def test_errors_and_warnings_name_the_remedy() -> None:
     output = net.eval()(x_mix)
     with pytest.raises(ValueError, match=r"16 rows.*training mode, got none"):
         criterion(output, y_mix)
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["mixer alone", "criterion"])
+def test_a_run_that_goes_on_without_its_state_is_told_what_to_save(wrapped: bool) -> None:
+    def step(load: dict[str, Any] | None) -> dict[str, Any]:
+        model = timm.create_model("test_resnet", num_classes=10)
+        mixup_fn = GenLabelMixup(mixup_alpha=1.0, num_classes=10).attach(model)
+        base = SoftTargetCrossEntropy()
+        criterion: Any = GenLabelCriterion(base, mixup_fn) if wrapped else base
+        optimizer = torch.optim.AdamW(model.parameters())
+        if load is not None:
+            optimizer.load_state_dict(load)
+        x, y = mixup_fn(torch.randn(8, 3, 32, 32), torch.arange(8))
+        criterion(model(x), y).backward()
+        optimizer.step()
+        return optimizer.state_dict()
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        state = step(None)
+    with pytest.warns(UserWarning, match="GenLabelCriterion" if wrapped else "its mixer's relabeling"):
+        step(state)
