@@ -34,7 +34,7 @@ class KeepsGenerator(nn.Module):
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
         super()._load_from_state_dict(state_dict, prefix, *args)
-        _, strict, missing_keys, unexpected_keys, _ = args
+        unexpected_keys = args[3]
         generator, key = self._generator(), prefix + "generator"
         if generator is None:
             return
@@ -42,8 +42,12 @@ class KeepsGenerator(nn.Module):
             generator.set_state(state_dict[key].cpu())
             if key in unexpected_keys:
                 unexpected_keys.remove(key)
-        elif strict:
-            missing_keys.append(key)
+        else:
+            warnings.warn(
+                f"the saved state holds no {key!r}, as those of version 0.1.0 do not: the generator of the mixer stays "
+                "as it is",
+                stacklevel=2,
+            )
 
 
 def watch_for_resume(relabeling: Relabeling, model: nn.Module | None, what: str) -> None:

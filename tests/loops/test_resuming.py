@@ -54,11 +54,10 @@ def test_the_mixers_generator_is_in_the_state(make):
 def test_a_generator_that_is_missing_on_one_side_is_named():
     own, none = GenLabelMix(FITTED, generator=generator()), GenLabelMix(FITTED)
     assert "generator" not in none.state_dict()
-    with pytest.raises(RuntimeError, match=r"Missing key.*generator"):
+    with pytest.warns(UserWarning, match="the saved state holds no 'generator'"):
         own.load_state_dict(none.state_dict())
     with pytest.raises(RuntimeError, match=r"Unexpected key.*generator"):
         none.load_state_dict(own.state_dict())
-    assert own.load_state_dict(none.state_dict(), strict=False).missing_keys == ["generator"]
 
 
 def parts(make_optimizer, **options):

@@ -34,7 +34,8 @@ FITTED = ["Lightning, Algorithm 1", "Lightning, Algorithm 2", "pytorch-tabular, 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
-    done = subprocess.run([sys.executable, SCRIPT, folder], cwd=folder, check=False, capture_output=True, text=True)
+    command = [sys.executable, SCRIPT, folder]
+    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
 
     def ranks_of(name, world):

@@ -29,7 +29,8 @@ NAMES = [
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    done = subprocess.run([sys.executable, SCRIPT, folder], cwd=folder, check=False, capture_output=True, text=True)
+    command = [sys.executable, SCRIPT, folder]
+    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     return torch.load(folder / "results.pt") | {"said": done.stderr}
 
