@@ -11,7 +11,7 @@ Three clouds in a row. A point half way between the outer two lies in the middle
 import matplotlib.pyplot as plt
 import torch
 
-from genlabel_plugins import GenLabel, linear_label
+from genlabel_plugins import GenLabel
 
 generator = torch.Generator().manual_seed(0)
 target = torch.arange(300) % 3
