@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -20,5 +20,8 @@ test: $(VENV)/installed  ## lint, types, tests with coverage
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest  # two workers with one thread each: more would wait for one another
 
+docs: $(VENV)/installed  ## the documentation site, into site/
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -j auto docs site
+
 clean:
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) outputs site docs/api docs/auto_gallery docs/auto_tutorials

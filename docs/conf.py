@@ -1,4 +1,4 @@
-"""The documentation site: `make docs` builds it into site/ from these pages, the docstrings and the scripts that it runs."""
+"""The documentation site: `make docs` builds it into site/ from pages, docstrings and scripts that it runs."""
 
 import importlib
 import sys
@@ -87,11 +87,11 @@ html_theme_options = {
     "back_to_top_button": True,
 }
 html_last_updated_fmt = "%Y-%m-%d"
-copyright = "the developers of genlabel_plugins, Apache-2.0"  # noqa: A001
+copyright = "the developers of genlabel_plugins, Apache-2.0"
 
 
 def _write_api_index(app: object) -> None:
-    """A table of the public names of each package, in the order of the map; a name stands where users import it from."""
+    """A table of the public names of each package; a name stands where users import it from."""
     seen: set[str] = set()
     lines = ["API", "===", "", "Every public name, under the package that exports it, with its source.", ""]
     for package in PACKAGES:

@@ -2,13 +2,13 @@
 Which classes intrude
 =====================
 
-A mixed point *intrudes* when its nearest training row belongs to a third class. Where that is common, mixup's label is wrong
-by construction, and a correction has something to do.
+A mixed point *intrudes* when its nearest training row belongs to a third class. Where that is common, mixup's label
+is wrong by construction, and a correction has something to do.
 """
 
 # %%
-# Digits of 8 x 8 pixels, mixed within each pair of classes. A cell says how often the mixture of that row's and that column's
-# digit looks like something else.
+# Digits of 8 x 8 pixels, mixed within each pair of classes. A cell says how often the mixture of that row's and that
+# column's digit looks like something else.
 
 import matplotlib.pyplot as plt
 import torch

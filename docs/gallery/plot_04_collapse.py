@@ -2,13 +2,13 @@
 Collapse, and how to see it
 ===========================
 
-Under Algorithm 3 the densities live in the features of the network that they teach. With ``gamma=1`` and no clean rows in
-the loss, network and densities can agree on nonsense: all rows get the class that all rows get.
+Under Algorithm 3 the densities live in the features of the network that they teach. With ``gamma=1`` and no clean
+rows in the loss, network and densities can agree on nonsense: all rows get the class that all rows get.
 """
 
 # %%
-# Three ways to train one network on scikit-learn's digits. ``report()`` says how far the densities, as a classifier of clean
-# rows, are right; training loops log it, and a warning comes when it falls (silenced here).
+# Three ways to train one network on scikit-learn's digits. ``report()`` says how far the densities, as a classifier
+# of clean rows, are right; training loops log it, and a warning comes when it falls (silenced here).
 
 import warnings
 

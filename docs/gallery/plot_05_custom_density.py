@@ -2,7 +2,8 @@
 A density of your own
 =====================
 
-Any density with a log-probability can label. Here each class is a Laplace distribution, which one outlier cannot pull away.
+Any density with a log-probability can label. Here each class is a Laplace distribution, which one outlier cannot pull
+away.
 """
 
 # %%

@@ -2,8 +2,8 @@
 Generative mixing
 =================
 
-Interpolation decides where a mixed point lies, and its label follows. Generative mixing turns that round: draw ``lam``, then
-find the point on the way between two rows at which the densities themselves give that ratio.
+Interpolation decides where a mixed point lies, and its label follows. Generative mixing turns that round: draw
+``lam``, then find the point on the way between two rows at which the densities themselves give that ratio.
 """
 
 # %%

@@ -2,12 +2,13 @@
 Densities in a frozen latent space
 ==================================
 
-Pixels are no place for a Gaussian; the features of a trained network are. Algorithm 2 freezes a network, fits the densities to
-its features, and labels mixed images there, while the images themselves are mixed as ever.
+Pixels are no place for a Gaussian; the features of a trained network are. Algorithm 2 freezes a network, fits the
+densities to its features, and labels mixed images there, while the images themselves are mixed as ever.
 """
 
 # %%
-# A small network learns 300 of scikit-learn's digits. How well do Gaussians classify held-out digits, by pixels and by features?
+# A small network learns 300 of scikit-learn's digits. How well do Gaussians classify held-out digits, by pixels and
+# by features?
 
 import matplotlib.pyplot as plt
 import torch

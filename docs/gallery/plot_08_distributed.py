@@ -2,8 +2,8 @@
 Statistics of several processes
 ===============================
 
-Under distributed training each process sees its own rows. The class statistics of Algorithm 3 are those of all rows, on every
-process, at every step: nothing has to be gathered or sent by hand.
+Under distributed training each process sees its own rows. The class statistics of Algorithm 3 are those of all rows,
+on every process, at every step: nothing has to be gathered or sent by hand.
 """
 
 # %%

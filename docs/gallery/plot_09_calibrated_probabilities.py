@@ -2,8 +2,9 @@
 Calibrated posteriors
 =====================
 
-Densities that are right as classifiers are often far too sure of it, since each feature adds its log-ratio as if it were news.
-One number, the temperature, mends most of that; ``calibrate`` finds it on held-out folds of the training rows.
+Densities that are right as classifiers are often far too sure of it, since each feature adds its log-ratio as if it
+were news. One number, the temperature, mends most of that; ``calibrate`` finds it on held-out folds of the training
+rows.
 """
 
 # %%

@@ -6,7 +6,8 @@ A label is only as good as the densities. Where they fit badly, trusting them do
 """
 
 # %%
-# Two moons. One Gaussian a class cannot bend; kernels can. Against the true classes, found by the nearest of 4,000 clean rows:
+# Two moons. One Gaussian a class cannot bend; kernels can. Against the true classes, found by the nearest of 4,000
+# clean rows:
 
 import matplotlib.pyplot as plt
 import torch
@@ -39,6 +40,6 @@ fig.tight_layout()
 # So first ask how well the densities classify clean rows that they have not seen: ``classifier_accuracy``, or
 # ``genlabel diagnose`` for the whole question. Leave mixing alone where
 #
-# * no density beats the largest class, or mixing does not beat none (``genlabel diagnose`` says "harmful" or "useless");
+# * no density beats the largest class, or mixing does not beat none (``genlabel diagnose`` says so);
 # * the head is linear, well regularized and trained to the end: labels make no difference there;
 # * there are so few rows a class that a density is a guess: under about ten.

@@ -65,4 +65,5 @@ ways = {
 print(pd.Series({name: accuracy(**options) for name, options in ways.items()}, name="accuracy").round(3).to_string())
 
 # %%
-# One split of a small table proves nothing: see :doc:`/pytorch_tabular` for ten tables, categories, several targets and resuming.
+# One split of a small table proves nothing: see :doc:`/pytorch_tabular` for ten tables, categories, several targets
+# and resuming.

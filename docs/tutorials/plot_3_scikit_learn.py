@@ -6,7 +6,8 @@ A classifier in place of ``LogisticRegression``, and one that asks the data whet
 """
 
 # %%
-# ``GenLabelClassifier`` standardizes, mixes, relabels and trains; everything else is scikit-learn's: pipelines, grids, metrics.
+# ``GenLabelClassifier`` standardizes, mixes, relabels and trains; everything else is scikit-learn's: pipelines,
+# grids, metrics.
 
 import pandas as pd
 from sklearn.datasets import load_breast_cancer
@@ -28,9 +29,7 @@ models = {
 scores = {
     name: cross_validate(model, x, y, cv=3, scoring=("accuracy", "neg_log_loss")) for name, model in models.items()
 }
-table = pd.DataFrame(
-    {name: {"accuracy": s["test_accuracy"].mean(), "log-loss": -s["test_neg_log_loss"].mean()} for name, s in scores.items()}
-)
+table = pd.DataFrame(scores).loc[["test_accuracy", "test_neg_log_loss"]].map(lambda folds: folds.mean())
 print(table.T.round(3).to_string())
 
 # %%
