@@ -1,8 +1,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PARALLEL := -n 2 --dist=worksteal
 
-.PHONY: demo test clean
+.PHONY: demo test test-fast docs clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -18,7 +19,13 @@ test: $(VENV)/installed  ## lint, types, tests with coverage
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	OMP_NUM_THREADS=1 $(BIN)/pytest  # two workers with one thread each: more would wait for one another
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL) --cov --cov-report=term  # two workers with one thread each: more would wait for one another
+
+test-fast: $(VENV)/installed  ## the tests of the core and the quick ones of each door, in a minute and a half
+	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL) -m "not slow"
+
+docs: $(VENV)/installed  ## the documentation site, into site/
+	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -j auto docs site
 
 clean:
-	rm -rf $(VENV) outputs
+	rm -rf $(VENV) outputs site docs/api docs/auto_gallery docs/auto_tutorials

@@ -4,9 +4,19 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import expit
+from scipy.stats import multivariate_normal
 from sklearn.neighbors import KNeighborsClassifier
 
-from genlabel_plugins import GenLabel, GenLabelMix, LogisticLabel, Mixup, NearestLabel, PosteriorLabel, linear_label
+from genlabel_plugins import (
+    GenLabel,
+    GenLabelMix,
+    LogisticLabel,
+    Mixup,
+    NearestLabel,
+    PosteriorLabel,
+    linear_label,
+    make_backend,
+)
 
 
 @pytest.fixture
@@ -43,11 +53,21 @@ def test_nearest_is_one_nearest_neighbor(clusters, mixed):
 
 
 @pytest.mark.parametrize(("gamma", "top_k"), [(0.0, None), (0.3, None), (1.0, None), (1.0, 2)])
-def test_posterior_is_what_the_relabeler_says(clusters, mixed, gamma, top_k):
-    genlabel = GenLabel("gm", gamma=gamma, top_k=top_k).fit(*clusters)
+def test_posterior_is_bayes_rule(clusters, mixed, gamma, top_k):
+    x, target = (rows.numpy() for rows in clusters)
+    genlabel = GenLabel(make_backend("gm", shrinkage=0, reg_covar=0), gamma=gamma, top_k=top_k).fit(*clusters)
     y = PosteriorLabel(genlabel)(mixed)
-    expected = genlabel.relabel(mixed.x, mixed.y_mix)
-    assert torch.equal(y[mixed.is_mixed], expected[mixed.is_mixed])
+    likelihood = np.stack(
+        [
+            multivariate_normal(x[target == c].mean(0), np.cov(x[target == c].T, ddof=0)).pdf(mixed.x.numpy())
+            for c in range(3)
+        ],
+        axis=1,
+    )
+    if top_k is not None:
+        likelihood[np.arange(len(likelihood)), likelihood.argmin(1)] = 0  # the third of three classes
+    expected = gamma * likelihood / likelihood.sum(1, keepdims=True) + (1 - gamma) * mixed.y_mix.numpy()
+    np.testing.assert_allclose(y[mixed.is_mixed], expected[mixed.is_mixed], atol=1e-9)
     assert torch.equal(y[~mixed.is_mixed], mixed.y_mix[~mixed.is_mixed])  # a row that is its own partner
     if top_k is not None:
         assert ((y > 0).sum(1) <= 2).all()

@@ -1,29 +1,11 @@
 """The report in a browser: no error, pictures, and a phone's width."""
 
-import os
-import shutil
 from itertools import pairwise
 
 import pytest
-from playwright import sync_api
 
 from genlabel_plugins.diagnostics import Report, diagnose, prepare_table
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-PATH = next(filter(None, map(shutil.which, BROWSERS)), None)
-pytestmark = pytest.mark.skipif(  # continuous integration installs one
-    PATH is None and "CI" not in os.environ, reason=f"no Chromium is installed, none of {', '.join(BROWSERS)}"
-)
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 PICTURES = """() => [...document.querySelectorAll("figure")].map(figure => {
     const picture = figure.querySelector("svg").getBoundingClientRect();
     return {width: picture.width, height: picture.height, said: figure.getAttribute("aria-label"),
@@ -42,14 +24,6 @@ SMALLEST = """() => {
     }
     return smallest;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=PATH, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module", params=["moons", "wine", "cut off"])

@@ -1,0 +1,71 @@
+"""A browser for the pages that this project writes, and tests that anyone can run.
+
+The tests of the core need the core, pytest and scipy. What needs more is skipped where that is not installed, with its
+name as the reason; in continuous integration its absence is an error.
+"""
+
+import os
+import re
+import shutil
+
+import pytest
+
+CI = "CI" in os.environ
+OURS = "genlabel"
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector):
+    """Skip a file whose imports are not installed."""
+    report = yield
+    absent = re.search(r"ModuleNotFoundError: (.+)", str(report.longrepr)) if report.failed else None
+    if absent and not CI and f"'{OURS}" not in absent[1]:
+        report.outcome = "skipped"
+        report.longrepr = (str(collector.path), 0, f"Skipped: {absent[1]}")
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item):
+    """Skip a test that comes upon a module that is not installed."""
+    return (yield from _or_skip())
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_fixture_setup(fixturedef, request):
+    """Skip what needs a fixture that comes upon a module that is not installed."""
+    return (yield from _or_skip())
+
+
+def _or_skip():
+    try:
+        return (yield)
+    except ModuleNotFoundError as error:
+        if CI or str(error.name).startswith(OURS):
+            raise
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """Headless Chromium."""
+    from playwright import sync_api
+
+    path = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if path is None and not CI:
+        pytest.skip(f"no Chromium is installed, none of {', '.join(BROWSERS)}")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
