@@ -32,6 +32,7 @@ DOORS: dict[str, tuple[Callable[..., Any], ...]] = {
     "GenLabelLoss": (core.GenLabelLoss,),
     "GenerativeMix": (core.GenerativeMix, core.GenerativeMixup, core.RatioSearch),
     "GenerativeMixSampler": (core.GenerativeMixSampler,),
+    "GenLabelSampler": (core.GenLabelSampler,),
     "timm: GenLabelMixup": (GenLabelMixup, TimmMixup),
     "timm: GenLabelCriterion": (GenLabelCriterion,),
     "Lightning: GenLabelCallback": (GenLabelCallback,),

@@ -43,7 +43,7 @@ from genlabel_plugins.relabeling import Relabeling
 from genlabel_plugins.scoring import classifier_accuracy
 
 if TYPE_CHECKING:
-    from genlabel_plugins.mixing.sampler import GenerativeMixSampler
+    from genlabel_plugins.mixing.sampler import GenerativeMixSampler, GenLabelSampler
 
 __all__ = [
     "BatchMix",
@@ -56,6 +56,7 @@ __all__ = [
     "GenLabel",
     "GenLabelLoss",
     "GenLabelMix",
+    "GenLabelSampler",
     "GenerativeMix",
     "GenerativeMixSampler",
     "GenerativeMixup",
@@ -91,8 +92,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "GenerativeMixSampler":  # a scikit-learn estimator, whose base takes longer to import than torch
-        from genlabel_plugins.mixing.sampler import GenerativeMixSampler  # noqa: PLC0415
+    if name in ("GenLabelSampler", "GenerativeMixSampler"):  # scikit-learn's base takes longer to import than torch
+        from genlabel_plugins.mixing import sampler  # noqa: PLC0415
 
-        return GenerativeMixSampler
+        return getattr(sampler, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

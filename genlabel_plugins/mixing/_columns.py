@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.utils.validation import check_array
+from sklearn.utils.multiclass import type_of_target
+from sklearn.utils.validation import check_array, column_or_1d
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,11 @@ def read_columns(X: Any) -> Columns:
         ValueError: On missing values, and on columns that are neither numbers nor categories, naming the column.
     """
     if hasattr(X, "columns"):
+        dtypes = dict(zip(X.columns, X.dtypes, strict=True)) if hasattr(X, "dtypes") else {}
+        dense = {name: dtype.subtype for name, dtype in dtypes.items() if hasattr(dtype, "fill_value")}
+        if dense:  # pandas' sparse columns
+            columns = _read_frame(X.astype(dense))
+            return replace(columns, extend=lambda numbers, source: columns.extend(numbers, source).astype(X.dtypes))
         return _read_frame(X)
     table = np.asarray(X)
     table = table if table.dtype.kind == "b" else check_array(X, dtype="numeric")
@@ -103,12 +109,26 @@ def _read_frame(X: Any) -> Columns:
     )
 
 
+def class_names(y: Any) -> NDArray[Any]:
+    """Names of the classes, `(N,)`, or of one-hot rows, `(N, C)`, the columns."""
+    if type_of_target(y, input_name="y") != "multilabel-indicator":
+        names: NDArray[Any] = column_or_1d(y)
+        return names
+    one_hot = np.asarray(y)
+    if (one_hot.sum(1) != 1).any():
+        raise ValueError("y must hold one class a row: multilabel and multioutput targets are not supported")
+    columns: NDArray[np.int64] = one_hot.argmax(1)
+    return columns
+
+
 def take_labels(y: Any, rows: NDArray[np.int64]) -> Any:
-    """Labels at rows, in the type and dtype of `y`: an array, or a series of pandas or polars."""
-    if isinstance(y, np.ndarray) or not hasattr(y, "dtype"):
+    """Labels at rows, in the type and dtype of `y`: an array, a list, a series or a frame of pandas or polars."""
+    if isinstance(y, list):
+        return [y[row] for row in rows]
+    if isinstance(y, np.ndarray) or not (hasattr(y, "dtype") or hasattr(y, "columns")):
         return np.asarray(y)[rows]
     nw = _narwhals()
-    return nw.to_native(nw.maybe_reset_index(nw.from_native(y, series_only=True)[rows]))
+    return nw.to_native(nw.maybe_reset_index(nw.from_native(y, allow_series=True, eager_only=True)[rows]))
 
 
 def _codes(values: list[Any]) -> NDArray[np.int64]:

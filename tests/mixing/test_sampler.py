@@ -59,7 +59,7 @@ def test_a_third_class_between_two_is_minded():
 
 
 def test_many_rows_are_made_a_few_at_a_time(monkeypatch):
-    monkeypatch.setattr("genlabel_plugins.mixing.sampler.MAX_DRAWS", 50)
+    monkeypatch.setattr("genlabel_plugins.mixing._table_sampler.MAX_DRAWS", 50)
     X, y = unbalanced()
     _, y_more = GenerativeMixSampler("kde", sampling_strategy={"a": 159, "c": 200}, random_state=0).fit_resample(X, y)
     assert np.unique(y_more, return_counts=True)[1].tolist() == [159, 30, 200]
