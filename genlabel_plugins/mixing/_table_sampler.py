@@ -109,7 +109,8 @@ class TableSampler(BaseEstimator, ABC):  # type: ignore[misc]
             X: Table, shape `(N, D)`: an array, a list, or a frame of pandas, polars or another library that narwhals
                 knows.
             y: Class names, shape `(N,)`: an array, a list, a series or a frame of one column; or one-hot rows,
-                shape `(N, C)`. Both come back as what they are.
+                shape `(N, C)`. Both come back as what they are; soft labels are in the precision of an array X, float32
+                at least.
         """
         columns, indices, first, n_new = self._read(X, y)
         generator = torch.Generator().manual_seed(int(check_random_state(self.random_state).randint(2**31)))
@@ -121,7 +122,9 @@ class TableSampler(BaseEstimator, ABC):  # type: ignore[misc]
         if isinstance(X, list):
             table = table.tolist()
         if self.soft_labels:
-            return table, np.concatenate([np.eye(len(self.classes_))[indices], made.y.numpy()])
+            soft = np.concatenate([np.eye(len(self.classes_))[indices], made.y.numpy()])
+            given = getattr(X, "dtype", soft.dtype)
+            return table, soft.astype(np.promote_types(given, np.float32)) if given.kind == "f" else soft
         return table, take_labels(y, np.concatenate([np.arange(len(indices)), first[c.numpy()]]))
 
     def _check_options(self) -> None:
