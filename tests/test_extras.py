@@ -25,6 +25,7 @@ PLACES = {
     "integrations/genlabel_timm": ["timm"],
     "integrations/genlabel_pytorch_tabular": ["tabular"],
     "integrations/genlabel_sklearn": ["sklearn"],
+    "integrations/genlabel_imblearn": ["imblearn"],
 }
 
 

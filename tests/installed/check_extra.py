@@ -12,6 +12,7 @@ MODULES = {
     "timm": ["genlabel_timm"],
     "tabular": ["genlabel_pytorch_tabular"],
     "sklearn": ["genlabel_sklearn"],
+    "imblearn": ["genlabel_imblearn"],
     "flows": ["genlabel_plugins.densities.backends.normalizing_flow"],
     "cli": ["genlabel_plugins.cli.main"],
 }

@@ -9,7 +9,7 @@ import torch
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_wine
 
-from genlabel_plugins import GenerativeMixSampler, make_backend
+from genlabel_plugins import GenerativeMixSampler, GenLabelSampler, make_backend
 
 
 def unbalanced():
@@ -237,3 +237,47 @@ def test_a_sparse_table_is_refused_in_scikit_learns_words():
 def test_one_class_is_refused():
     with pytest.raises(ValueError, match="two classes"):
         GenerativeMixSampler().fit_resample(np.zeros((4, 2)) + np.arange(4)[:, None], np.zeros(4, dtype=int))
+
+
+def test_lists_one_hot_rows_and_frames_of_labels_come_back_as_such():
+    X, y = unbalanced()
+    expected, y_expected = GenLabelSampler(random_state=0).fit_resample(X, y)
+    names, codes = np.unique(y_expected, return_inverse=True)
+    table, labels = GenLabelSampler(random_state=0).fit_resample(X.tolist(), y.tolist())
+    assert isinstance(table, list)
+    assert (table, labels) == (expected.tolist(), y_expected.tolist())
+    _, one_hot = GenLabelSampler(random_state=0).fit_resample(X, np.eye(3, dtype=int)[codes[: len(y)]])
+    assert np.array_equal(one_hot, np.eye(3)[codes])
+    _, frame = GenLabelSampler(random_state=0).fit_resample(X, pd.DataFrame({"kind": y}))
+    assert frame["kind"].tolist() == y_expected.tolist()
+    assert names.tolist() == ["a", "b", "c"]
+
+
+def test_soft_labels_are_in_the_precision_of_an_array():
+    X, y = unbalanced()
+    for given, wanted in (
+        (np.float64, np.float64),
+        (np.float32, np.float32),
+        (np.float16, np.float32),
+        (int, np.float64),
+    ):
+        _, soft = GenLabelSampler(soft_labels=True, random_state=0).fit_resample(X.astype(given), y)
+        assert soft.dtype == wanted
+        np.testing.assert_allclose(soft.sum(1), 1, atol=1e-6)
+
+
+def test_rows_of_genlabel_lie_where_lam_says_but_for_values_that_are_rounded():
+    X, y = unbalanced()
+    for values, holds in ((X, True), (X.round().astype(int), False)):
+        sampler = GenLabelSampler(random_state=0)
+        sampler.fit_resample(values, y)
+        assert sampler.attained_.all() == holds
+
+
+def test_sparse_columns_of_pandas_stay_sparse():
+    X, y = unbalanced()
+    dtype = pd.SparseDtype(float, 0)
+    frame = pd.DataFrame(X.round(), columns=[str(i) for i in range(13)], dtype=dtype).assign(color=y)
+    more, _ = GenLabelSampler(random_state=0).fit_resample(frame, y)
+    assert (more.dtypes == frame.dtypes).all()
+    assert len(more) == 3 * 59
