@@ -28,15 +28,38 @@ assert set(after[1].classes_) == set(range(10))
     "more_hosts.md": """
 assert skorch_scores.mean() > 0.85
 assert (y[:32].max(1).values == 1).all() and (y[32:].max(1).values < 0.99).any()
-step = routine.training_step((images[:32], digit[:32]))
-assert step.requires_grad
+assert routine.training_step((images[:32], digit[:32])).requires_grad
+from torch_uncertainty.transforms.mixup import MixupMP
+_, y = RelabelTransform(MixupMP(1.0, 10), genlabel)(images[:32], digit[:32])
+assert (y[32:].max(1).values == 1).all() and (y[:32].max(1).values < 0.99).any()
+
+if "yolo" in globals():
+    batch = yolo.trainer.preprocess_batch({"img": torch.rand(8, 3, 32, 32), "cls": torch.arange(8) % 2})
+    assert batch["cls"].shape == (8, 2) and ((batch["cls"].sum(1) - 1).abs() < 1e-5).all()
+
+if "deeptab_model" in globals():
+    class Seen(nn.CrossEntropyLoss):
+        def forward(self, scores, y):
+            shapes.append(y.shape[1:])
+            return super().forward(scores, y)
+
+    shapes = []
+    target, options = load_wine().target, {"accelerator": "cpu", "logger": False, "enable_progress_bar": False}
+    deeptab_model.fit(X, y=target, max_epochs=1, loss_fct=Seen(), callbacks=[GenLabelDeeptab()], **options)
+    assert set(shapes) == {(3,), ()}  # soft labels in training, classes in validation
 """,
 }
 
 
 def _run(arguments, folder):
     paths = os.pathsep.join([str(ROOT), str(ROOT / "integrations"), os.environ.get("PYTHONPATH", "")])
-    environment = {**os.environ, "PYTHONPATH": paths, "MPLBACKEND": "agg", "YOLO_CONFIG_DIR": str(folder)}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": paths,
+        "MPLBACKEND": "agg",
+        "YOLO_CONFIG_DIR": str(folder),
+        "YOLO_OFFLINE": "true",
+    }
     run = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
