@@ -21,6 +21,7 @@ import pandas as pd
 import torch
 from _openml_runs import load
 from imblearn.over_sampling import ADASYN, SMOTE, SVMSMOTE, BorderlineSMOTE, RandomOverSampler
+from scipy.stats import wilcoxon
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import train_test_split
@@ -122,8 +123,10 @@ def run(data: Path, name: str, seed: int) -> list[dict[str, Any]]:
 
 
 def table(frame: pd.DataFrame) -> str:
-    """Means over sets, with their spread over seeds."""
-    lines = ["| rows | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
+    """Means over sets, with their spread over seeds, and balanced accuracy set by set beside that of SMOTE."""
+    heads = ["rows", *COLUMNS[:2], "sets above / below SMOTE in it", *COLUMNS[2:]]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+    by_set = frame.groupby(["way", "set"])["balanced accuracy"].mean()
     for way, part in frame.groupby("way", sort=False):
         failed = f", {part.failed.sum()} of {len(part)} runs failed" if part.failed.any() else ""
         exact = f"{100 * part.made.sum() / max(1, part.asked.sum()):.0f} %{failed}" if part.asked.any() else ""
@@ -134,7 +137,12 @@ def table(frame: pd.DataFrame) -> str:
                 by_seed.mean(), by_seed.std(), (100, 1, 100, 1, 100), (1, 3, 1, 3, 1), strict=True
             )
         ]
-        lines.append(f"| {way} | {exact} | " + " | ".join(cells) + " |")
+        difference, against = by_set[way] - by_set["SMOTE"], ""
+        if difference.any():
+            p = wilcoxon(difference).pvalue
+            shown = f"p {p:.3f}" if p >= 1e-3 else "p < 0.001"
+            against = f"{(difference > 0).sum()} / {(difference < 0).sum()}, {shown}"
+        lines.append(f"| {' | '.join([way, exact, cells[0], against, *cells[1:]])} |")
     return "\n".join(lines)
 
 
