@@ -94,8 +94,9 @@ def diagnose_file(
         with Watch(errors) as watch, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the report holds what backends warn of
             watch.say("reading the table")
-            options = {"encoding": encoding, "sheet": sheet, "header": not no_header}
-            table = load_table(file, target, **options, max_rows=max_rows, seed=seed)
+            table = load_table(
+                file, target, encoding=encoding, sheet=sheet, header=not no_header, max_rows=max_rows, seed=seed
+            )
             watch.say("starting")
 
             def on_step(known: Diagnosis) -> None:

@@ -36,7 +36,7 @@ def read_numpy(request: Request) -> FileTable:
     except ValueError as error:
         if "allow_pickle" in str(error):
             raise TableError(
-                f"{request.name} holds Python objects, which could run code when read: save arrays of numbers or of text"
+                f"{request.name} holds Python objects, which could run code when read: save numbers and text alone"
             ) from error
         raise TableError(f"{request.name} is not readable as a file of NumPy: {brief(error)}") from error
     except Exception as error:  # whatever a damaged file brings about
@@ -75,13 +75,13 @@ def read_svmlight(request: Request) -> FileTable:
         raise TableError(f"{request.name} is not readable as svmlight: {brief(error)}") from error
     if x.shape[0] * x.shape[1] > MAX_DENSE:
         raise TableError(
-            f"{request.name} has {x.shape[0]:,} rows and {x.shape[1]:,} columns, mostly zeros: choose fewer columns first"
+            f"{request.name} has {x.shape[0]:,} rows and {x.shape[1]:,} columns, mostly zeros: choose fewer columns"
         )
     return FileTable(frame_of([*numbered(x.shape[1]), "target"], [*x.toarray().T, target]), [])
 
 
 def _beside_target(arrays: Mapping[str, np.ndarray], request: Request) -> FileTable:
-    """One column for each array of one dimension, several for one of more; others than the rows of the target are left."""
+    """One column for each array of one dimension, several for one of more; arrays of other lengths are left out."""
     sizes = {name: len(array) for name, array in arrays.items() if array.ndim}
     if not sizes:
         raise TableError(f"{request.name} holds no arrays")
@@ -101,6 +101,6 @@ def _beside_target(arrays: Mapping[str, np.ndarray], request: Request) -> FileTa
 
 def _decoded(column: Any) -> Any:
     """Text in place of bytes."""
-    if getattr(column, "dtype", None) != object:
+    if column.dtype.kind != "O":
         return column
     return column.map(lambda value: value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else value)

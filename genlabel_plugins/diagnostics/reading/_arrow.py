@@ -26,19 +26,11 @@ def read_arrow(request: Request, kind: str) -> FileTable:
         TableError: If pyarrow cannot read the file.
         ModuleNotFoundError: Without `genlabel-plugins[cli]`.
     """
-    pyarrow = library("pyarrow", kind, "cli")
-    unknown_types = False
     try:
-        if kind == "Parquet":
-            table, unknown_types = _parquet(request)
-        elif kind == "ORC":
-            table = library("pyarrow.orc", kind, "cli").read_table(request.path)
-        elif kind == "Feather":
-            table = library("pyarrow.feather", kind, "cli").read_table(request.path)
-        else:
-            with pyarrow.OSFile(str(request.path)) as file:
-                table = pyarrow.ipc.open_stream(file).read_all()
+        table, unknown_types = _arrow_table(request, kind)
         index = (table.schema.pandas_metadata or {}).get("index_columns", [])
+    except ModuleNotFoundError:
+        raise
     except Exception as error:  # pyarrow has its own kinds
         raise TableError(f"{request.name} is not readable as {kind}: {brief(error)}") from error
     columns: list[pd.Series[Any]] = []
@@ -49,7 +41,7 @@ def read_arrow(request: Request, kind: str) -> FileTable:
             continue
         is_target = field.name.strip() == request.target
         try:
-            if unknown_types and pyarrow.types.is_fixed_size_binary(field.type):
+            if unknown_types and str(field.type).startswith("fixed_size_binary"):
                 raise TypeError(f"{8 * field.type.byte_width} bits each")
             column = values.to_pandas(integer_object_nulls=is_target)
         except Exception as error:  # pyarrow has its own kinds
@@ -71,9 +63,17 @@ def read_arrow(request: Request, kind: str) -> FileTable:
     return FileTable(frame_of(names, columns), notes, f"pd.{reader}({request.name!r})" if reader else "")
 
 
-def _parquet(request: Request) -> tuple[Any, bool]:
+def _arrow_table(request: Request, kind: str) -> tuple[Any, bool]:
     """A table, and whether it holds types that Arrow lacks."""
-    pyarrow, parquet = library("pyarrow", "Parquet", "cli"), library("pyarrow.parquet", "Parquet", "cli")
+    pyarrow = library("pyarrow", kind, "cli")
+    if kind == "ORC":
+        return library("pyarrow.orc", kind, "cli").read_table(request.path), False
+    if kind == "Feather":
+        return library("pyarrow.feather", kind, "cli").read_table(request.path), False
+    if kind == "Arrow stream":
+        with pyarrow.OSFile(str(request.path)) as file:
+            return pyarrow.ipc.open_stream(file).read_all(), False
+    parquet = library("pyarrow.parquet", kind, "cli")
     try:
         return parquet.ParquetFile(request.path).read(), False
     except NotImplementedError:  # a type that Arrow lacks: with the key out of sight, Parquet's own types are read

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genlabel_plugins.diagnostics.reading._text import MISSING, looks_like_data
 from genlabel_plugins.diagnostics.reading._libraries import pandas
+from genlabel_plugins.diagnostics.reading._text import MISSING, looks_like_data
 from genlabel_plugins.diagnostics.reading.labeled_table import MIN_ROWS_PER_CLASS, TableError
 
 if TYPE_CHECKING:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 from sklearn import datasets
 
@@ -41,7 +43,7 @@ def read_fetched(name: str) -> FileTable:
     )
 
 
-def _fetch(name: str, fetcher: object, **options: object) -> datasets.Bunch:
+def _fetch(name: str, fetcher: Callable[..., Any], **options: object) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # several versions are active: the one taken is told

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from genlabel_plugins.diagnostics.reading import _unpacking
 from genlabel_plugins.diagnostics.reading._arff import read_arff
@@ -54,7 +54,7 @@ NEVER = r"(?!)"
 KINDS = (
     _arrow("Parquet", "PAR1"),
     _arrow("Feather", "ARROW1|FEA1"),
-    _arrow("Arrow stream", r"\xff\xff\xff\xff.\0\0\0"),
+    _arrow("Arrow stream", r"\xff\xff\xff\xff..\0\0"),
     _arrow("ORC", "ORC"),
     Kind("a spreadsheet", r"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1|PK\x03\x04", (), read_spreadsheet, True, True),
     _statistics("SPSS", r"\$FL[23]"),
@@ -80,7 +80,10 @@ ELSEWHERE = {  # what it begins with: what it is, and how to make a table of it
         f"{CSV_BY.format('read_hdf')}, or in MATLAB save with -v7",
     ),
     r"SQLite format 3\0": ("an SQLite data base", CSV_BY.format("read_sql")),
-    r"\s*(?i:<!doctype html|<html)": ("a web page", f"download the table itself, or {CSV_BY.format('read_html')}"),
+    r"\s*(?i:<!doctype html|<html|<table|<head|<body)": (
+        "a web page",
+        f"download the table itself, or {CSV_BY.format('read_html')}",
+    ),
     r"(\xef\xbb\xbf)?\s*<\?xml": ("XML", CSV_BY.format("read_xml")),
     r"\x80[\x02-\x05](\x95|[}\]c])": (
         "a pickle, which can run code when read",

@@ -56,7 +56,7 @@ def frame_of(names: Sequence[str], columns: Sequence[Any]) -> pd.DataFrame:
 
 
 def column_of(values: Sequence[Any], *, as_text: bool = False) -> Any:
-    """Values of Python as numbers, dates, truth values or text, whichever all of them are; as they stand for a target."""
+    """Values of Python as numbers, dates, truth values or text, whichever all of them are; a target as it stands."""
     column = pandas().Series(list(values), dtype=object)
     return column if as_text else column.infer_objects()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 from typing import Any
 
 from genlabel_plugins.diagnostics.reading._libraries import library
@@ -23,7 +24,7 @@ def read_spreadsheet(request: Request) -> FileTable:
     """
     calamine = library("python_calamine", "spreadsheets")
     try:
-        book = calamine.CalamineWorkbook.from_path(str(request.path))
+        book = calamine.CalamineWorkbook.from_filelike(io.BytesIO(request.path.read_bytes()))  # by content, not by name
         names = list(book.sheet_names)
         wanted = [_named(request, names)] if request.sheet is not None else names
         sheets = {name: _table_in(book.get_sheet_by_name(name).to_python()) for name in wanted}
@@ -82,7 +83,7 @@ def _column(values: tuple[Any, ...], *, is_target: bool) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """A cell, of which spreadsheets know but floats: a whole one stands for an integer; and a day for its first moment."""
+    """A cell: a whole number is an integer, since spreadsheets know but floats, and a day is its first moment."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     is_day = isinstance(value, datetime.date) and not isinstance(value, datetime.datetime)

@@ -36,7 +36,8 @@ def read_statistics(request: Request, kind: str) -> FileTable:
     """
     pyreadstat = library("pyreadstat", f"files of {kind}")
     try:
-        frame, meta = getattr(pyreadstat, READERS[kind])(str(request.path), encoding=request.encoding)
+        options = {"encoding": request.encoding} if request.encoding and kind != "SPSS portable" else {}
+        frame, meta = getattr(pyreadstat, READERS[kind])(str(request.path), **options)
     except Exception as error:  # pyreadstat has its own kinds
         raise TableError(f"{request.name} is not readable as a file of {kind}: {brief(error)}") from error
     recorded = _transported_rows(request) if kind == "SAS transport" else meta.number_rows
@@ -69,8 +70,8 @@ def _levels(column: pd.Series[Any], labels: dict[Any, str]) -> pd.Series[Any]:
 def _transported_rows(request: Request) -> int | None:
     """Rows of a SAS transport file by its own records, an independent count; None where they cannot be counted.
 
-    Version 8 writes the number down. Version 5 does not: what follows its last header is cut into rows, and blanks up to
-    the end of the last record are none.
+    Version 8 writes the number down. Version 5 does not: what follows its last header is cut into rows, of which those
+    of blanks at the end are none, since blanks fill the last record up.
     """
     raw = request.path.read_bytes()
     if len(re.findall(rb"HEADER RECORD\*{7}MEMB(?:ER |V8)", raw)) != 1:
@@ -90,6 +91,4 @@ def _transported_rows(request: Request) -> int | None:
     )
     body = raw[start + RECORD :]
     n_rows = len(body) // width if width else 0
-    while n_rows and not (last := body[(n_rows - 1) * width :]).strip(b" ") and len(last) < RECORD:
-        n_rows -= 1
-    return n_rows
+    return -(-len(body[: n_rows * width].rstrip(b" ")) // width) if width else 0

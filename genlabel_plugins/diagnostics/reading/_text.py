@@ -203,7 +203,7 @@ def _judge(file: IO[str], n_above: int, separator: str, width: int, *, has_comme
 def _records(file: IO[str], n_above: int, separator: str, *, strict: bool) -> Iterator[tuple[int, list[str]]]:
     """Records that are not blank, with the number of lines above each, as pandas counts those that it skips."""
     file.seek(0)
-    lines = islice(file, n_above, None)
+    lines: Iterator[str] = islice(file, n_above, None)
     if separator == BLANKS:
         lines = (line.replace("\t", " ").strip() for line in lines)
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=strict)
@@ -273,7 +273,8 @@ def _sentences(name: str) -> Iterator[None]:
             where = re.search(r"in line (\d+)", str(error))
             which = f"line {where[1]}" if where else "a line"
             raise TableError(
-                f"{name} is not readable as CSV: {which} has more values than the first line, which must name the columns"
+                f"{name} is not readable as CSV: {which} has more values than the first line, which must name the "
+                "columns"
             ) from error
         raise TableError(f"{name} is not readable as CSV: {brief(error)}") from error
 
