@@ -403,7 +403,7 @@ def test_comments_are_passed_over_and_a_name_that_looks_like_one_is_not(tmp_path
 
 
 def test_names_of_rows_as_r_writes_them_are_no_column(tmp_path):
-    text = plain().fillna("NA").to_csv(sep=" ", quoting=csv.QUOTE_NONNUMERIC)  # as write.table does, but for the header
+    text = plain().to_csv(sep=" ", quoting=csv.QUOTE_NONNUMERIC, na_rep="NA")  # as write.table does, but for the header
     (tmp_path / "t.txt").write_text(text.removeprefix('"" '))
     frame = check(tmp_path / "t.txt", **LOOSE)
     assert list(frame.columns) == ["size", "gap", "level", "kind"]
