@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import islice
+from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from genlabel_plugins.diagnostics.reading._child import ChildDied, read_csv_in_child
@@ -154,7 +154,8 @@ def _layout(file: IO[str], request: Request) -> Layout:
     first = _next_line(start, above, comments=True)
     lines = [line for line in start[first:] if line.strip()][:N_SEEN]
     separator = said[1] if said else _separator(lines)
-    opening = list(islice(_records(file, first, separator, strict=False), 3))
+    file.seek(0)
+    opening = list(islice(_records(islice(file, first, None), first, separator, strict=False), 3))
     if not opening:
         raise TableError(f"{request.name} holds no line of text")
     (place, header), rows = opening[0], [record for _, record in opening[1:]]
@@ -183,15 +184,15 @@ def _judge(file: IO[str], n_above: int, separator: str, width: int, *, has_comme
     short, long = "", 0
     number, n_rows, n_long = n_above, 0, 0
     try:
-        for number, record in _records(file, n_above, separator, strict=True):
-            if len(record) == width and not (has_comments and record[0].startswith("#")):
+        for number, n_values, is_remark in _widths(file, n_above, separator):
+            if n_values == width and not (has_comments and is_remark):
                 n_rows += 1
-            elif record[0].startswith("#"):
+            elif is_remark:
                 comments.append(number)
-            elif len(record) > width:
+            elif n_values > width:
                 long, n_long = long or number + 1, n_long + 1
             else:
-                short = short or f"line {number + 1} has {len(record)} values and not {width}"
+                short = short or f"line {number + 1} has {n_values} values and not {width}"
     except csv.Error as error:
         return comments, short or f"from line {number + 1} on quotes are amiss ({error})"
     if n_long:
@@ -200,10 +201,20 @@ def _judge(file: IO[str], n_above: int, separator: str, width: int, *, has_comme
     return comments, short
 
 
-def _records(file: IO[str], n_above: int, separator: str, *, strict: bool) -> Iterator[tuple[int, list[str]]]:
-    """Records that are not blank, with the number of lines above each, as pandas counts those that it skips."""
+def _widths(file: IO[str], n_above: int, separator: str) -> Iterator[tuple[int, int, bool]]:
+    """Of each record the number of lines above, how many values it has, and whether it begins as a comment does."""
     file.seek(0)
-    lines: Iterator[str] = islice(file, n_above, None)
+    lines = islice(file, n_above, None)
+    for number, line in enumerate(lines, n_above):
+        if '"' in line or separator == BLANKS:
+            for place, record in _records(chain([line], lines), number, separator, strict=True):
+                yield place, len(record), record[0].startswith("#")
+        elif not line.isspace():  # marks are counted some ten times as fast as values are parsed
+            yield number, line.count(separator) + 1, line.lstrip()[0] == "#"
+
+
+def _records(lines: Iterator[str], n_above: int, separator: str, *, strict: bool) -> Iterator[tuple[int, list[str]]]:
+    """Records that are not blank, with the number of lines above each, as pandas counts those that it skips."""
     if separator == BLANKS:
         lines = (line.replace("\t", " ").strip() for line in lines)
     reader = csv.reader(lines, delimiter=separator, skipinitialspace=True, strict=strict)
