@@ -268,6 +268,9 @@ def test_sheets_are_found_by_the_target_or_named(tmp_path):
     with pytest.raises(TableError, match="has no sheet 'Dta': there are 'About', 'Data', 'More'"):
         load_table(path, "kind", sheet="Dta")
     assert "sheet='Data'" in load_table(path, "kind", sheet="Data").code
+    pd.DataFrame({"x": SIZE, "day": pd.date_range("2020-01-01", periods=N)}).to_excel(path, index=False)
+    with pytest.raises(TableError, match="holds dates"):
+        load_table(path, "day")
 
 
 def test_a_sheet_of_a_new_user_gives_a_page_that_names_the_model(tmp_path, iris):
@@ -380,9 +383,8 @@ def test_files_without_a_header_are_read_and_the_way_is_told(tmp_path):
     (tmp_path / "votes.data").write_text("y,n,y,y,n,x\nn,n,y,n,y,x\n" * 20)
     with pytest.raises(TableError, match="first line says the same several times"):
         load_table(tmp_path / "votes.data", "kind")
-    for option, told in {"sheet": "is not a spreadsheet but CSV: leave --sheet out"}.items():
-        with pytest.raises(TableError, match=told):
-            load_table(path, "V4", **{option: "Data"})
+    done = RUNNER.invoke(app, ["diagnose", str(path), "--target", "V4", "--no-header", "--sheet", "Data"])
+    assert (done.exit_code, "is not a spreadsheet but CSV: leave --sheet out" in done.stderr) == (2, True)
     plain().to_parquet(tmp_path / "t.parquet")
     with pytest.raises(TableError, match="is Parquet, which names its columns: leave --no-header out"):
         load_table(tmp_path / "t.parquet", "kind", header=False)

@@ -79,7 +79,8 @@ def _words(row: list[Any]) -> list[str]:
 
 def _column(values: tuple[Any, ...], *, is_target: bool) -> Any:
     """Cells as numbers or dates where all are, else as text beside numbers."""
-    return column_of([_whole(value) if _is_filled(value) else None for value in values], as_text=is_target)
+    cells = [_whole(value) if _is_filled(value) else None for value in values]
+    return column_of(cells, as_text=is_target and not any(isinstance(cell, datetime.datetime) for cell in cells))
 
 
 def _whole(value: Any) -> Any:
