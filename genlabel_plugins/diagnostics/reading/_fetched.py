@@ -43,7 +43,7 @@ def read_fetched(name: str) -> FileTable:
     )
 
 
-def _fetch(name: str, fetcher: Callable[..., Any], **options: object) -> Any:
+def _fetch(source: str, fetcher: Callable[..., Any], **options: object) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # several versions are active: the one taken is told
@@ -51,4 +51,4 @@ def _fetch(name: str, fetcher: Callable[..., Any], **options: object) -> Any:
     except ImportError:
         raise
     except Exception as error:  # of the network, of OpenML, of what was fetched
-        raise TableError(f"{name} cannot be fetched: {brief(error)}") from error
+        raise TableError(f"{source} cannot be fetched: {brief(error)}") from error
