@@ -12,7 +12,6 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pandas as pd
 import polars
@@ -327,7 +326,7 @@ def test_rows_of_sas_transport_are_counted(tmp_path, version):
 
 
 def test_what_is_not_read_is_called_by_its_name_with_the_way_to_convert_it(tmp_path):
-    h5py.File(tmp_path / "t.h5", "w").close()
+    (tmp_path / "t.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(88))
     sqlite3.connect(tmp_path / "t.db").executescript("create table t (a); insert into t values (1)")
     plain().to_pickle(tmp_path / "t.pkl")
     plain().to_html(tmp_path / "t.html")
@@ -420,6 +419,9 @@ def test_a_parser_that_breaks_down_costs_one_sentence(monkeypatch, tmp_path, dea
     done = RUNNER.invoke(app, ["diagnose", str(path), "--target", "kind"])
     told = "t.csv is damaged: the parser of pandas breaks down on it, and line 42 has 2 values and not 4"
     assert (done.exit_code, done.stderr) == (2, f"genlabel: {told}\n")
+    write_matlab(tmp_path / "t.mat")
+    with pytest.raises(TableError, match=r"t\.mat is damaged: the reader of MATLAB's files breaks down on it"):
+        load_table(tmp_path / "t.mat", "kind")
 
 
 def test_lines_out_of_order_are_read_in_a_process_of_their_own(tmp_path):

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from scipy import io as scipy_io
 from sklearn.datasets import load_svmlight_file
 
+from genlabel_plugins.diagnostics.reading._child import ChildDied, in_child
 from genlabel_plugins.diagnostics.reading._request import FileTable, Request, column_of, frame_of, numbered
 from genlabel_plugins.diagnostics.reading.labeled_table import TableError, brief
 
@@ -51,7 +51,10 @@ def read_matlab(request: Request) -> FileTable:
         TableError: If there is no target among the variables or they cannot be read.
     """
     try:
-        loaded = scipy_io.loadmat(request.path, simplify_cells=True)
+        # Damaged sizes make the reader ask for more memory than there is.
+        loaded = in_child("load_mat", str(request.path), size=request.path.stat().st_size)
+    except ChildDied as error:
+        raise TableError(f"{request.name} is damaged: the reader of MATLAB's files breaks down on it") from error
     except Exception as error:  # whatever a damaged file brings about
         raise TableError(f"{request.name} is not readable as a file of MATLAB: {brief(error)}") from error
     arrays: dict[str, Any] = {}

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from itertools import chain, islice
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
-from genlabel_plugins.diagnostics.reading._child import ChildDied, read_csv_in_child
+from genlabel_plugins.diagnostics.reading._child import ChildDied, in_child
 from genlabel_plugins.diagnostics.reading._libraries import pandas
 from genlabel_plugins.diagnostics.reading._orange import OrangeHeader, orange_header, typed
 from genlabel_plugins.diagnostics.reading._request import FileTable, Request, encoding_of, numbered
@@ -256,7 +256,9 @@ def _frames(file: IO[str], ways: Sequence[dict[str, Any]], layout: Layout, name:
     """What pandas makes of a text; one that is out of order is judged where its parser can take nothing down."""
     if layout.odd:
         try:
-            return read_csv_in_child(file.read(), ways)
+            text = file.read()
+            answer: list[pd.DataFrame] = in_child("read_csv", text, list(ways), size=len(text))
+            return answer
         except ChildDied as error:
             raise TableError(f"{name} is damaged: the parser of pandas breaks down on it, and {layout.odd}") from error
     frames = []
