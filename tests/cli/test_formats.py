@@ -22,6 +22,7 @@ import pyarrow.parquet
 import pyreadstat
 import pytest
 import rdata
+import sklearn.datasets
 from scipy.io import savemat
 from sklearn.datasets import dump_svmlight_file
 from typer.testing import CliRunner
@@ -241,6 +242,29 @@ def test_tables_of_scikit_learn_are_there_by_name():
     assert table.code == "load_table('sklearn:wine', 'target')"
     with pytest.raises(TableError, match="no table 'vine': there are breast_cancer, covtype"):
         load_table("sklearn:vine", "target")
+
+
+def test_tables_of_openml_come_from_the_cache(monkeypatch, tmp_path):
+    answers = Path(sklearn.datasets.__file__).parent / "tests" / "data" / "openml" / "id_61"
+    if not answers.is_dir():
+        pytest.skip("this scikit-learn comes without its answers of OpenML")
+    cached = tmp_path / "openml" / "openml.org"
+    for name, where in {
+        "api-v1-jd-61.json": "api/v1/json/data/61",
+        "api-v1-jdf-61.json": "api/v1/json/data/features/61",
+        "api-v1-jdq-61.json": "api/v1/json/data/qualities/61",
+        "api-v1-jdl-dn-iris-l-2-s-act-.json": "api/v1/json/data/list/data_name/iris/limit/2/status/active/",
+        "data-v1-dl-61.arff": "data/v1/download/61/iris.arff",
+    }.items():
+        path = cached / (where + ".gz")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes((answers / (name + ".gz")).read_bytes())
+    monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody answers
+    for name in ("openml:61", "openml:iris"):
+        table = load_table(name, "class")
+        assert (table.x.shape, table.class_names[0]) == ((150, 4), "Iris-setosa")
+        assert table.treatments[0] == "Fetched from OpenML: iris, version 1, number 61."
 
 
 def test_what_openml_does_not_give_costs_one_sentence(monkeypatch, tmp_path):
