@@ -56,7 +56,8 @@ def backends(
 @app.command(name="diagnose")
 def diagnose_file(
     file: Annotated[
-        Path, typer.Argument(help="CSV (also gzipped), Parquet or ARFF; its first line names the columns.")
+        Path,
+        typer.Argument(help="CSV, Excel, Parquet, ARFF, SPSS, ..., also packed; or sklearn:wine, openml:NAME_OR_ID."),
     ],
     *,
     target: Annotated[str, typer.Option(help="Column that holds the classes.")],
@@ -70,6 +71,12 @@ def diagnose_file(
     encoding: Annotated[
         str | None, typer.Option(help="Of a text file; by default UTF-8, and Latin-1 where that fails.")
     ] = None,
+    sheet: Annotated[
+        str | None, typer.Option(help="Of a spreadsheet, by name or number; by default the one with the target.")
+    ] = None,
+    no_header: Annotated[
+        bool, typer.Option("--no-header", help="The first line is data: columns are called V1, V2, ...")
+    ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of folds, mixed rows and training.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads; for tables this small, more are often slower.")] = 1,
 ) -> None:
@@ -87,7 +94,9 @@ def diagnose_file(
         with Watch(errors) as watch, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the report holds what backends warn of
             watch.say("reading the table")
-            table = load_table(file, target, encoding=encoding, max_rows=max_rows, seed=seed)
+            table = load_table(
+                file, target, encoding=encoding, sheet=sheet, header=not no_header, max_rows=max_rows, seed=seed
+            )
             watch.say("starting")
 
             def on_step(known: Diagnosis) -> None:

@@ -1,4 +1,4 @@
-r"""Reading dense ARFF as Weka's manual describes it.
+r"""Reading dense ARFF as Weka's manual describes it, and KEEL's .dat, which is much the same.
 
 The readers at hand do not read what Weka writes. scipy 1.17.1 refuses `{ a , b }`, counts a quoted `'?'` as missing and
 drops surplus values in silence. liac-arff 2.5.0 knows no dates, no repeated names, no tab after `@attribute` and no
@@ -11,7 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from genlabel_plugins.diagnostics.reading._pandas import pandas
+from genlabel_plugins.diagnostics.reading._libraries import pandas
+from genlabel_plugins.diagnostics.reading._request import FileTable, Request, decode, frame_of
 from genlabel_plugins.diagnostics.reading.labeled_table import TableError, brief
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ TO_BLANK = re.compile(r"\s*[^\s{}]*\s*")
 NOT_PLAIN = re.compile(r"""['"{}%]""")
 WEIGHT = re.compile(r"\{\s*[-+.\deE]+\s*\}\s*(%.*)?$")
 ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))")
+NONE = ("", "?", "<null>")  # the last in KEEL
 CONTROLS = {"n": "\n", "r": "\r", "t": "\t"}
 
 Words = list[str | None]
@@ -38,20 +40,22 @@ class Attribute(NamedTuple):
     levels: Sequence[str] = ()
 
 
-def read_arff(text: str, file_name: str, target: str | None = None) -> tuple[pd.DataFrame, list[str]]:
-    r"""Columns in the order of the file, under its names, and what was done.
-
-    Args:
-        text: What the file holds.
-        file_name: What errors call it.
-        target: Column that is text, if not nominal, so that no digit is lost.
+def read_arff(request: Request) -> FileTable:
+    """Columns in the order of the file, under its names; the target is text, if not nominal, so that no digit is lost.
 
     Raises:
         TableError: If the text is no dense ARFF of numeric, nominal, string and date attributes.
+    """
+    text = decode(request.path.read_bytes(), request.encoding, request.name)
+    return FileTable(*parse_arff(text, request.name, request.target))
+
+
+def parse_arff(text: str, file_name: str, target: str | None = None) -> tuple[pd.DataFrame, list[str]]:
+    r"""What `read_arff` makes of a text.
 
     Example:
         >>> head = "@relation r\n@attribute a real\n@attribute k { NA , 'it\\'s' }\n@data\n"
-        >>> frame, notes = read_arff(head + "1.5, NA\n?, 'it\\'s', {5}\n", "t.arff")
+        >>> frame, notes = parse_arff(head + "1.5, NA\n?, 'it\\'s', {5}\n", "t.arff")
         >>> list(frame["k"]), notes
         (['NA', "it's"], ['Weights of rows are not used: 1 in braces.'])
     """
@@ -84,13 +88,13 @@ def read_arff(text: str, file_name: str, target: str | None = None) -> tuple[pd.
     if not in_data:
         raise TableError(f"{file_name} is not readable as ARFF: it has no @data")
     columns = list(zip(*rows, strict=True)) or [() for _ in attributes]
-    frame: pd.DataFrame = pandas().DataFrame(
-        {
-            place: _column(attribute, words, file_name, as_text=attribute.name.strip() == target)
-            for place, (attribute, words) in enumerate(zip(attributes, columns, strict=True))
-        }
+    frame = frame_of(
+        [attribute.name for attribute in attributes],
+        [
+            _column(attribute, words, file_name, as_text=attribute.name.strip() == target)
+            for attribute, words in zip(attributes, columns, strict=True)
+        ],
     )
-    frame.columns = pandas().Index([attribute.name for attribute in attributes])
     return frame, [f"Weights of rows are not used: {n_weights:,} in braces."] if n_weights else []
 
 
@@ -104,7 +108,7 @@ def _attribute(line: str, where: str) -> Attribute:
         if not rest.startswith("}"):
             raise TableError(f"{where} does not close the brace of {name!r}")
         return Attribute(name, "nominal", [level for level in dict.fromkeys(levels) if level is not None])
-    kind = (found[4].split() or [""])[0].lower()
+    kind = (re.split(r"[\s\[]", found[4].strip()) or [""])[0].lower()  # KEEL writes the range behind it
     if kind in ("numeric", "real", "integer"):
         return Attribute(name, "numeric")
     if kind in ("string", "date"):
@@ -158,7 +162,7 @@ def _values(line: str) -> tuple[Words, str]:
 
 def _unquoted(word: str) -> str | None:
     word = word.strip()
-    return None if word in ("", "?") else word
+    return None if word in NONE else word
 
 
 def _unescaped(text: str) -> str:

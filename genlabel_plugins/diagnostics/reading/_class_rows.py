@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from genlabel_plugins.diagnostics.reading._files import MISSING
-from genlabel_plugins.diagnostics.reading._pandas import pandas
+from genlabel_plugins.diagnostics.reading._libraries import pandas
+from genlabel_plugins.diagnostics.reading._text import MISSING, looks_like_data
 from genlabel_plugins.diagnostics.reading.labeled_table import MIN_ROWS_PER_CLASS, TableError
 
 if TYPE_CHECKING:
@@ -109,9 +109,10 @@ def _target_column(frame: pd.DataFrame, target: str) -> pd.Series[Any]:
         close = difflib.get_close_matches(target.casefold(), folded, n=3, cutoff=0.5)
         listed = ", ".join(repr(folded[name]) for name in close) or ", ".join(map(repr, columns[:8]))
         kind = "the closest are" if close else "there are" if len(columns) <= 8 else "the first are"
-        hint = ""
-        if all(_is_number(name) for name in columns):
-            hint = "; the first line holds numbers where names of columns belong"
+        data = looks_like_data(columns)
+        hint = f"; the first line {data} where names of columns belong (--no-header calls them V1, V2, ...)" * bool(
+            data
+        )
         raise TableError(f"there is no column {target!r}: {kind} {listed}{hint}")
     if columns.count(target) > 1:
         raise TableError(f"the name of the target column {target!r} stands above more than one column")
@@ -158,11 +159,3 @@ def _check_numbers(numbers: pd.Series[Any], target: str) -> None:
             f"the target column {target!r} holds {distinct:,} different numbers: it looks like a measurement, and "
             "GenLabel is for classes"
         )
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True

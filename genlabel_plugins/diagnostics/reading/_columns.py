@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genlabel_plugins.diagnostics.reading._class_rows import count
-from genlabel_plugins.diagnostics.reading._files import MISSING
-from genlabel_plugins.diagnostics.reading._pandas import pandas
+from genlabel_plugins.diagnostics.reading._libraries import pandas
+from genlabel_plugins.diagnostics.reading._text import MISSING
 
 if TYPE_CHECKING:
     import pandas as pd

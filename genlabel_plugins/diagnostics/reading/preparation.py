@@ -15,7 +15,7 @@ from genlabel_plugins.diagnostics.reading._class_rows import class_labels, count
 from genlabel_plugins.diagnostics.reading._columns import Encoded, encode_columns, row_counters
 from genlabel_plugins.diagnostics.reading._files import read_table
 from genlabel_plugins.diagnostics.reading._giveaways import find_giveaways
-from genlabel_plugins.diagnostics.reading._pandas import pandas
+from genlabel_plugins.diagnostics.reading._libraries import pandas
 from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable, TableError, draw_rows
 
 if TYPE_CHECKING:
@@ -26,14 +26,23 @@ N_COMPONENTS = 50
 
 
 def load_table(
-    path: str | Path, target: str, *, encoding: str | None = None, max_rows: int = 5000, seed: int = 0
+    path: str | Path,
+    target: str,
+    *,
+    encoding: str | None = None,
+    sheet: str | None = None,
+    header: bool = True,
+    max_rows: int = 5000,
+    seed: int = 0,
 ) -> LabeledTable:
     """Read a file and prepare it.
 
     Args:
-        path: CSV, also compressed by gzip; Parquet; ARFF.
+        path: File of a kind in the table of docs/diagnose.md, or `sklearn:wine`, `openml:NAME_OR_ID`.
         target: Name of the column of classes.
         encoding: Of a text file; by default UTF-8, and Latin-1 where that fails.
+        sheet: Of a spreadsheet, by name or by place counted from 1; by default the one that holds the target.
+        header: Whether the first line of text or of a sheet names the columns; else they are called V1, V2, ...
         max_rows: Rows that are used; of more, a stratified sample.
         seed: Seed of the sample.
 
@@ -42,13 +51,20 @@ def load_table(
 
     Raises:
         TableError: If no diagnosis can be made of it, saying why in one sentence.
+        ModuleNotFoundError: If a library is missing, naming the extra that brings it.
     """
     target = target.strip()  # as the names of columns are
-    file = read_table(path, target=target, encoding=encoding)
+    file = read_table(path, target=target, encoding=encoding, sheet=sheet, header=header)
     table = prepare_table(file.frame, target, name=Path(path).name, notes=file.notes, max_rows=max_rows, seed=seed)
     if file.code and not table.treatments:
         return replace(table, code=file.code)
-    defaults = {"encoding": (encoding, None), "max_rows": (max_rows, 5000), "seed": (seed, 0)}
+    defaults = {
+        "encoding": (encoding, None),
+        "sheet": (sheet, None),
+        "header": (header, True),
+        "max_rows": (max_rows, 5000),
+        "seed": (seed, 0),
+    }
     options = "".join(f", {name}={value!r}" for name, (value, default) in defaults.items() if value != default)
     return replace(table, code=f"load_table({table.name!r}, {target!r}{options})")
 
