@@ -13,7 +13,7 @@ from genlabel_plugins.labels import PosteriorLabel
 from genlabel_plugins.loops.head_features import HeadFeatures
 from genlabel_plugins.loops.mixed_batch import MixedBatch
 from genlabel_plugins.loops.resuming import watch_for_resume
-from genlabel_plugins.mixing.mixers import map_inputs
+from genlabel_plugins.mixing.inputs import map_inputs
 from genlabel_plugins.relabeling import Relabeling, shows_mixture
 
 
