@@ -162,7 +162,9 @@ class GenLabelLoss(nn.Module):
         return None
 
 
-def _check_takes_soft_labels(base: nn.Module, n_classes: int) -> None:
+def _check_takes_soft_labels(base: Any, n_classes: int) -> None:
+    if not isinstance(base, nn.Module):
+        raise ValueError(f"base must be a module, such as torch.nn.CrossEntropyLoss(), got {base!r}")
     state = next(chain(base.parameters(), base.buffers()), torch.zeros(()))
     y = torch.full((2, n_classes), 1 / n_classes, device=state.device)
     try:
