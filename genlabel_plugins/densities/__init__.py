@@ -2,6 +2,8 @@
 
 from genlabel_plugins.densities.density import Density
 from genlabel_plugins.densities.from_classifier import FromClassifier
+from genlabel_plugins.densities.from_flow import FromFlow
+from genlabel_plugins.densities.network_density import NetworkDensity
 from genlabel_plugins.densities.per_class import PerClass
 from genlabel_plugins.densities.registry import list_backends, make_backend, register_backend, unregister_backend
 from genlabel_plugins.densities.running import RunningGaussian
@@ -9,6 +11,8 @@ from genlabel_plugins.densities.running import RunningGaussian
 __all__ = [
     "Density",
     "FromClassifier",
+    "FromFlow",
+    "NetworkDensity",
     "PerClass",
     "RunningGaussian",
     "list_backends",
