@@ -1,13 +1,12 @@
 """GenLabel: mixup labels from class-conditional densities, inside the tools people train with."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genlabel_plugins._version import __version__
 from genlabel_plugins.densities import (
     Density,
     FromClassifier,
-    FromFlow,
-    NetworkDensity,
     PerClass,
     RunningGaussian,
     list_backends,
@@ -45,6 +44,8 @@ from genlabel_plugins.relabeling import Relabeling
 from genlabel_plugins.scoring import classifier_accuracy
 
 if TYPE_CHECKING:
+    from genlabel_plugins.densities.from_flow import FromFlow
+    from genlabel_plugins.densities.network_density import NetworkDensity
     from genlabel_plugins.mixing.sampler import GenerativeMixSampler
 
 __all__ = [
@@ -94,9 +95,14 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name == "GenerativeMixSampler":  # a scikit-learn estimator, whose base takes longer to import than torch
-        from genlabel_plugins.mixing.sampler import GenerativeMixSampler  # noqa: PLC0415
+_ON_DEMAND = {  # what stands on scikit-learn, which takes longer to import than torch
+    "FromFlow": "genlabel_plugins.densities.from_flow",
+    "GenerativeMixSampler": "genlabel_plugins.mixing.sampler",
+    "NetworkDensity": "genlabel_plugins.densities.network_density",
+}
 
-        return GenerativeMixSampler
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_DEMAND:
+        return getattr(import_module(_ON_DEMAND[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

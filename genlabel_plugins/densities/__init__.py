@@ -2,8 +2,6 @@
 
 from genlabel_plugins.densities.density import Density
 from genlabel_plugins.densities.from_classifier import FromClassifier
-from genlabel_plugins.densities.from_flow import FromFlow
-from genlabel_plugins.densities.network_density import NetworkDensity
 from genlabel_plugins.densities.per_class import PerClass
 from genlabel_plugins.densities.registry import list_backends, make_backend, register_backend, unregister_backend
 from genlabel_plugins.densities.running import RunningGaussian
@@ -11,8 +9,6 @@ from genlabel_plugins.densities.running import RunningGaussian
 __all__ = [
     "Density",
     "FromClassifier",
-    "FromFlow",
-    "NetworkDensity",
     "PerClass",
     "RunningGaussian",
     "list_backends",

@@ -80,7 +80,7 @@ def test_a_flow_is_a_density_of_every_class(name):
         density = FLOWS[name]()
     learnt = getattr(density.flow, "parameters", list)  # distributions of pyro are no modules
     given = [parameter.detach().clone() for parameter in learnt()]
-    density.max_epochs = 3
+    density.max_epochs = 2
     density.fit(x, target)
     assert all(torch.equal(a, b) for a, b in zip(given, learnt(), strict=True))
     log_prob = density.log_prob(x)
