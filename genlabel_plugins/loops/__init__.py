@@ -6,8 +6,8 @@ from genlabel_plugins.loops.genlabel_mix import BatchMix, GenerativeMix, GenLabe
 from genlabel_plugins.loops.head_features import HeadFeatures
 from genlabel_plugins.loops.manifold import ManifoldMix
 from genlabel_plugins.loops.mixed_batch import MixedBatch
-from genlabel_plugins.loops.resuming import watch_for_resume
 from genlabel_plugins.loops.relabel_transform import RelabelTransform
+from genlabel_plugins.loops.resuming import watch_for_resume
 
 __all__ = [
     "BatchMix",

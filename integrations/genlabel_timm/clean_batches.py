@@ -96,7 +96,6 @@ class CleanBatches:
             **options,
         )
 
-
     def _order(self, mixing: DataLoader[Any], n_rows: int) -> Sampler[Any]:
         """Seeds and rows of batches in an order of their own."""
         if mixing.batch_size is not None:
