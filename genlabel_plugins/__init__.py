@@ -1,5 +1,6 @@
 """GenLabel: mixup labels from class-conditional densities, inside the tools people train with."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genlabel_plugins._version import __version__
@@ -43,6 +44,8 @@ from genlabel_plugins.relabeling import Relabeling
 from genlabel_plugins.scoring import classifier_accuracy
 
 if TYPE_CHECKING:
+    from genlabel_plugins.densities.from_flow import FromFlow
+    from genlabel_plugins.densities.network_density import NetworkDensity
     from genlabel_plugins.mixing.sampler import GenerativeMixSampler, GenLabelSampler
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "DistanceAlpha",
     "ExcludeIntrusion",
     "FromClassifier",
+    "FromFlow",
     "GenLabel",
     "GenLabelLoss",
     "GenLabelMix",
@@ -68,6 +72,7 @@ __all__ = [
     "Mixer",
     "Mixup",
     "NearestLabel",
+    "NetworkDensity",
     "PerClass",
     "PosteriorLabel",
     "RatioSearch",
@@ -91,9 +96,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name in ("GenLabelSampler", "GenerativeMixSampler"):  # scikit-learn's base takes longer to import than torch
-        from genlabel_plugins.mixing import sampler  # noqa: PLC0415
+_ON_DEMAND = {  # what stands on scikit-learn, which takes longer to import than torch
+    "FromFlow": "genlabel_plugins.densities.from_flow",
+    "GenLabelSampler": "genlabel_plugins.mixing.sampler",
+    "GenerativeMixSampler": "genlabel_plugins.mixing.sampler",
+    "NetworkDensity": "genlabel_plugins.densities.network_density",
+}
 
-        return getattr(sampler, name)
+
+def __getattr__(name: str) -> Any:
+    if name in _ON_DEMAND:
+        return getattr(import_module(_ON_DEMAND[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from genlabel_plugins import ExcludeIntrusion, GenLabel, Mixup, Relabeling
 from genlabel_plugins._checks import check_labels
-from genlabel_plugins.mixing.mixers import clean_first, one_hot
+from genlabel_plugins.mixing.inputs import clean_first, one_hot
 from genlabel_plugins.relabeling import shows_mixture
 
 X, TARGET = (torch.as_tensor(values) for values in load_iris(return_X_y=True))

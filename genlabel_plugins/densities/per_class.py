@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -10,6 +11,9 @@ from torch import Tensor, nn
 from torch.distributions import Distribution
 
 from genlabel_plugins.densities.density import Density
+
+MASS_ERROR = 0.02  # of an integral over one feature, from which on a density is said not to be normalized
+N_GRID = 40_000  # points of that integral
 
 
 class PerClass(Density):
@@ -23,6 +27,9 @@ class PerClass(Density):
     The learnt state is the training rows and a seed: on another device or dtype, or from a state dict, the class
     densities are fitted again from them, so that `fit_class` must have one answer for the same rows and global torch
     seed. Scoring costs one call per class; a scikit-learn estimator is scored on the CPU.
+
+    A scikit-learn score of one feature that is no normalized density, which would weigh classes against each other, is
+    warned of.
 
     Args:
         density: Function from the rows of a class, `(N_c, D)`, to its fitted density, or an unfitted object with
@@ -62,6 +69,24 @@ class PerClass(Density):
         self.rows_ = x[target.argsort(stable=True)]
         self.seed_ = torch.randint(2**31, (), generator=generator)
         self._build()
+        if self.normalized and x.shape[1] == 1:
+            self._check_mass()
+
+    def _check_mass(self) -> None:
+        """Warn of densities of one feature that do not integrate to one: classes are compared by them."""
+        counts = self.class_count_[self.present_].tolist()
+        for i, (density, rows) in enumerate(zip(self.class_densities, self.rows_.split(counts), strict=True)):
+            if isinstance(density, Distribution) or not bool((rows > rows.min()).any()):
+                continue
+            mass = _mass(density, rows)
+            if not abs(mass - 1) < MASS_ERROR:
+                warnings.warn(
+                    f"the density of class {int(self.present_[i])} by {type(density).__name__} integrates to "
+                    f"{mass:.2f} over its one feature, not to 1, which weighs it against other classes: set "
+                    "normalized = False if that is meant",
+                    stacklevel=2,
+                )
+                return
 
     def _build(self) -> None:
         self.class_densities = []
@@ -98,6 +123,17 @@ class PerClass(Density):
         if "random_state" in copied.get_params():
             copied.set_params(random_state=int(self.seed_))
         return copied.fit(x.double().cpu().numpy())
+
+
+def _mass(density: Any, rows: Tensor) -> float:
+    """Integral of a density over one feature, by a grid that is fine around the rows `(N, 1)` and reaches far."""
+    center = rows[:, 0].double().sort().values
+    center = center[torch.linspace(0, len(center) - 1, min(len(center), 200), device=center.device).long()]
+    n_steps = N_GRID // len(center) // 2
+    step = (center[-1] - center[0]) * torch.logspace(-6, 3, n_steps, dtype=torch.float64, device=center.device)
+    grid = (center[:, None] + torch.cat([-step, step.new_zeros(1), step])).flatten().unique().to(rows.dtype).unique()
+    density_at = torch.cat([_log_prob_of(density, rows[0], part[:, None]) for part in grid.split(8192)]).double().exp()
+    return float(torch.trapezoid(density_at, grid.double()))
 
 
 def _log_prob_of(density: Any, inner: Tensor, x: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ class FeatureTap:
 
     The features are detached. A deep copy of a hooked model, such as a moving average of its weights, shares
     the tap, and the tap is silent outside training mode: the copy neither doubles it nor overwrites it. It
-    pickles with the model, without features, and captures inside `torch.compile`.
+    pickles with the model, without features, so that `torch.save(model)` works, and captures inside `torch.compile`.
+    `torch.jit.script` is refused in one sentence; `torch.jit.trace` and `torch.export` work.
 
     Args:
         training_only: Capture only while the hooked module is in training mode.
@@ -50,6 +51,14 @@ class FeatureTap:
             self.features = args[0].detach().flatten(1)
             if not torch.compiler.is_compiling():
                 self.joining = _joining()
+
+    @property
+    def __name__(self) -> str:
+        """None: the first thing that `torch.jit.script` asks a hook for, before it fails on what it cannot compile."""
+        raise AttributeError(
+            "a model whose features are tapped cannot be scripted: take the hooks off first, by detach() of the mixer "
+            "or remove() of HeadFeatures"
+        )
 
     def take(self) -> Tensor | None:
         """The captured features, given out once: those of an earlier step never label a later one."""

@@ -13,7 +13,7 @@ from genlabel_plugins.labels import PosteriorLabel
 from genlabel_plugins.loops.head_features import HeadFeatures
 from genlabel_plugins.loops.mixed_batch import MixedBatch
 from genlabel_plugins.loops.resuming import watch_for_resume
-from genlabel_plugins.mixing.mixers import map_inputs
+from genlabel_plugins.mixing.inputs import map_inputs
 from genlabel_plugins.relabeling import Relabeling, shows_mixture
 
 
@@ -162,7 +162,9 @@ class GenLabelLoss(nn.Module):
         return None
 
 
-def _check_takes_soft_labels(base: nn.Module, n_classes: int) -> None:
+def _check_takes_soft_labels(base: Any, n_classes: int) -> None:
+    if not isinstance(base, nn.Module):
+        raise ValueError(f"base must be a module, such as torch.nn.CrossEntropyLoss(), got {base!r}")
     state = next(chain(base.parameters(), base.buffers()), torch.zeros(()))
     y = torch.full((2, n_classes), 1 / n_classes, device=state.device)
     try:

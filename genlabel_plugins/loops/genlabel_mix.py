@@ -6,14 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import default_collate
 
 from genlabel_plugins.labels import LabelPolicy, PosteriorLabel, linear_label
 from genlabel_plugins.loops.mixed_batch import MixedBatch
 from genlabel_plugins.loops.resuming import KeepsGenerator, watch_for_resume
 from genlabel_plugins.mixing.generative import Codec, GenerativeMixup, RatioSearch
-from genlabel_plugins.mixing.mixers import Inputs, Mixed, clean_first, make_mixer, one_hot
+from genlabel_plugins.mixing.inputs import Inputs, clean_first, one_hot
+from genlabel_plugins.mixing.mixers import Mixed, make_mixer
 from genlabel_plugins.relabeler import n_classes_of
 from genlabel_plugins.relabeling import Relabeling
 
@@ -201,42 +202,3 @@ class BatchMix:
             x_mix, fields[self.target] = self.mix({key: fields[key] for key in self.x}, fields[self.target])
             fields |= x_mix
         return fields if isinstance(batch, Mapping) else tuple(fields.values())
-
-
-class RelabelTransform(nn.Module):
-    """Correct the labels of a mixing transform of another library, such as `v2.MixUp` or `v2.CutMix` of torchvision.
-
-    A picklable module, called as the transform is. Rows that it did not mix keep their label: those whose label shows
-    one class, and a batch that it hands on with class indices, which become hard labels.
-
-    Args:
-        transform: Callable that returns `(x_mix, y_mix)` with labels of shape `(B, C)`.
-        relabeler: Fitted relabeler, such as `GenLabel("gm").fit(x, target)`, or a `Relabeling`.
-        embed: Callable from mixed inputs to the features that the relabeler was fitted on (Algorithm 2).
-
-    Raises:
-        ValueError: If the labels of the first batch are no probabilities, naming the format that they look like.
-
-    Example:
-        >>> import torch
-        >>> from genlabel_plugins import GenLabel
-        >>> x, target = torch.randn(40, 3), torch.arange(40) % 2
-        >>> halves = lambda x, target: ((x + x.flip(0)) / 2, torch.full((len(x), 2), 0.5))
-        >>> x_mix, y = RelabelTransform(halves, GenLabel("gm").fit(x, target))(x, target)
-        >>> y.shape
-        torch.Size([40, 2])
-    """
-
-    def __init__(
-        self, transform: Callable[..., Any], relabeler: Any, *, embed: Callable[[Any], Tensor] | None = None
-    ) -> None:
-        super().__init__()
-        self.transform = transform
-        self.label = PosteriorLabel(relabeler, embed)
-
-    def forward(self, *batch: Any) -> tuple[Any, Tensor]:
-        """Call the transform with whatever it takes and correct the labels that it returns."""
-        x_mix, y_mix = self.transform(*batch)
-        if isinstance(y_mix, Tensor) and y_mix.ndim == 1 and not y_mix.is_floating_point():
-            return x_mix, one_hot(y_mix, n_classes_of(self.label.relabeler), torch.zeros((), device=y_mix.device))
-        return x_mix, self.label.relabel(x_mix, y_mix)

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from genlabel_plugins.mixing.mixers import map_inputs
+from genlabel_plugins.mixing.inputs import map_inputs
 
 
 @dataclass(kw_only=True)

@@ -1,6 +1,14 @@
 """Mixing rows: which meet, how much of each is kept, where between them, and what is in the way."""
 
 from genlabel_plugins.mixing.generative import GenerativeMixed, GenerativeMixup, RatioSearch
+from genlabel_plugins.mixing.inputs import (
+    Inputs,
+    clean_first,
+    draw_uniform,
+    interpolate,
+    map_inputs,
+    one_hot,
+)
 from genlabel_plugins.mixing.intrusion import (
     ExcludeIntrusion,
     IntrusionRates,
@@ -12,16 +20,10 @@ from genlabel_plugins.mixing.mixers import (
     MIXERS,
     ColumnCutMix,
     CutMix,
-    Inputs,
     Mixed,
     Mixer,
     Mixup,
-    clean_first,
-    draw_uniform,
-    interpolate,
     make_mixer,
-    map_inputs,
-    one_hot,
 )
 from genlabel_plugins.mixing.pairing import DistanceAlpha, Pairing, PairingName
 

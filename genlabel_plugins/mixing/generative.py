@@ -11,7 +11,8 @@ from torch import Tensor
 from genlabel_plugins._checks import check_number, check_tensor
 from genlabel_plugins._state import accumulator, full_precision
 from genlabel_plugins.densities._segments import LogRatio, closest_position
-from genlabel_plugins.mixing.mixers import Inputs, Mixer, one_hot
+from genlabel_plugins.mixing.inputs import Inputs, one_hot
+from genlabel_plugins.mixing.mixers import Mixer
 from genlabel_plugins.relabeler import GenLabel, n_classes_of
 
 Codec = Callable[[Tensor, Tensor], Tensor]

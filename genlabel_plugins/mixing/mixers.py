@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.context import get_spawning_popen
-from typing import Any, TypeAlias
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from genlabel_plugins._checks import check_number, check_positive, check_target, check_tensor
+from genlabel_plugins._checks import check_number, check_positive, check_target
+from genlabel_plugins.mixing.inputs import (
+    Inputs,
+    check_batch,
+    check_pixels,
+    draw_uniform,
+    interpolate,
+    map_inputs,
+    masks_in,
+    one_hot,
+    tensors_of,
+    without,
+)
 from genlabel_plugins.mixing.pairing import Pairing, draw_beta, draw_device, draw_partner, flat_rows
-
-Inputs: TypeAlias = "Tensor | Mapping[str, Tensor]"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +70,9 @@ class Mixer(ABC):
         pairing: `"permutation"`, `"flip"`, `"nearest_other"` or a callable `(x, target, generator) -> partner`
             that sees flattened rows, `(B, D), (B,) -> (B,)`.
         per_sample: Draw one `lam` per row instead of one per batch.
+        masks: Names of inputs of a mapping that hold classes of pixels, `(B, *, H, W)`, and go with the images: their
+            values are never interpolated, and no distance is measured in them. A `tv_tensors.Mask` of torchvision
+            needs no naming.
         generator: Source of randomness; by default the global one of the inputs' device. A DataLoader seeds the
             global one differently in each worker, so leave it None there: workers, and processes that are spawned with
             the mixer, refuse it.
@@ -75,8 +88,11 @@ class Mixer(ABC):
         alpha: float | Callable[[Tensor, Tensor], Tensor] = 1.0,
         pairing: Pairing = "permutation",
         per_sample: bool = False,
+        masks: Sequence[str] = (),
         generator: torch.Generator | None = None,
     ) -> None:
+        if isinstance(masks, str):
+            raise ValueError(f"masks must be a sequence of names, got the text {masks!r}")
         if not callable(alpha):
             check_positive("alpha", alpha, other="a callable")
         check_number("n_classes", n_classes, 1, whole=True)
@@ -84,6 +100,7 @@ class Mixer(ABC):
         self.alpha = alpha
         self.pairing = pairing
         self.per_sample = per_sample
+        self.masks = masks
         self.generator = generator
         self._checked = False
 
@@ -93,15 +110,16 @@ class Mixer(ABC):
         Raises:
             ValueError: On shapes that do not fit together, or class indices out of range in the first batch.
         """
-        first = _check_batch(x, target)
+        first = check_batch(x, target)
         if not self._checked:  # once: it waits for the device
             check_target(target, self.n_classes)
             self._checked = True
         if get_worker_info() is not None:
             self._refuse_generator()
+        compared = without(x, masks_in(x, self.masks))
         with torch.no_grad():
-            partner = draw_partner(x, target, self.pairing, self.generator)
-            lam = self._draw_lam(x, partner, _label_dtype(first))
+            partner = draw_partner(compared, target, self.pairing, self.generator)
+            lam = self._draw_lam(compared, partner, _label_dtype(first))
         return self.mixed(x, target, partner, lam)
 
     def mixed(self, x: Inputs, target: Tensor, partner: Tensor, lam: Tensor) -> Mixed:
@@ -149,7 +167,8 @@ class Mixer(ABC):
 class Mixup(Mixer):
     r"""Mixup: :math:`x_\text{mix} = \lambda x_i + (1 - \lambda) x_j`.
 
-    Half precision is mixed in float32 and cast back; uint8 is mixed in float32 and rounded.
+    Half precision is mixed in float32 and cast back; images of uint8 are mixed in float32 and rounded. A mask is that
+    of the input that is seen more: the row's own where lam is at least one half, else its partner's.
 
     Example:
         >>> mixed = Mixup(2, pairing="flip")(torch.tensor([[0.0], [1.0]]), torch.tensor([0, 1]))
@@ -161,14 +180,28 @@ class Mixup(Mixer):
     """
 
     def combine(self, x: Inputs, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Inputs, Tensor]:
-        """Interpolate linearly."""
-        return map_inputs(lambda tensor: interpolate(tensor, tensor[partner], lam), x), lam
+        """Interpolate linearly.
+
+        Raises:
+            ValueError: On codes, or bytes that may be codes.
+        """
+        masks = masks_in(x, self.masks)
+        check_pixels(x, masks)
+
+        def mix(name: str | None, tensor: Tensor) -> Tensor:
+            if name not in masks:
+                return interpolate(tensor, tensor[partner], lam)
+            own = (lam >= 0.5).view(-1, *[1] * (tensor.ndim - 1))
+            return torch.where(own, tensor, tensor[partner])
+
+        return ({name: mix(name, each) for name, each in x.items()} if isinstance(x, Mapping) else mix(None, x)), lam
 
 
 class CutMix(Mixer):
     """CutMix: a box of each image is replaced by its partner's; `lam` is the share of pixels really kept.
 
-    The last two dimensions are height and width; all inputs of a mapping must agree on them.
+    The last two dimensions are height and width; all inputs of a mapping must agree on them, so that masks of any dtype
+    get the same box.
 
     Example:
         >>> mixed = CutMix(2)(torch.rand(4, 3, 8, 8), torch.tensor([0, 1, 0, 1]))
@@ -181,7 +214,7 @@ class CutMix(Mixer):
 
     def combine(self, x: Inputs, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Inputs, Tensor]:
         """Paste a box whose area is the share `1 - lam`, clipped at the border."""
-        sizes = {tuple(tensor.shape[-2:]) if tensor.ndim > 2 else () for tensor in _tensors(x)}
+        sizes = {tuple(tensor.shape[-2:]) if tensor.ndim > 2 else () for tensor in tensors_of(x)}
         if len(sizes) != 1 or () in sizes:
             raise ValueError(f"x must hold images (B, *, H, W) of one size for CutMix, got sizes {sorted(sizes)}")
         n_boxes = len(lam) if self.per_sample or callable(self.alpha) else 1
@@ -218,8 +251,15 @@ class ColumnCutMix(Mixer):
     """
 
     def combine(self, x: Inputs, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Inputs, Tensor]:
-        """Keep `round(lam * D)` columns, chosen at random."""
-        widths = [tensor[0].numel() for tensor in _tensors(x)]
+        """Keep `round(lam * D)` columns, chosen at random.
+
+        Raises:
+            ValueError: On images, whose pixels are no columns.
+        """
+        for tensor in tensors_of(x):
+            if tensor.ndim > 2:
+                raise ValueError(f"x must hold rows (B, D), got {tuple(tensor.shape)}: use 'cutmix', or flatten it")
+        widths = [tensor.shape[1] for tensor in tensors_of(x)]
         n_columns = sum(widths)
         n_draws = len(lam) if self.per_sample or callable(self.alpha) else 1
         rank = draw_uniform((n_draws, n_columns), lam, self.generator).argsort(1).argsort(1)
@@ -228,7 +268,7 @@ class ColumnCutMix(Mixer):
 
         def swap(tensor: Tensor) -> Tensor:
             mask = next(masks)
-            return torch.where(mask.view(len(mask), *tensor.shape[1:]), tensor, tensor[partner])
+            return torch.where(mask, tensor, tensor[partner])
 
         return map_inputs(swap, x), (n_kept / n_columns).expand(len(lam))
 
@@ -256,67 +296,5 @@ def make_mixer(mix: str | Callable[..., Mixed], **params: Any) -> Callable[..., 
     return mix
 
 
-def interpolate(x_i: Tensor, x_j: Tensor, lam: Tensor) -> Tensor:
-    """Mix `lam * x_i + (1 - lam) * x_j` in float32 or better, exact at both ends, in the dtype of `x_i`.
-
-    Raises:
-        ValueError: On integers other than uint8, whose values are codes.
-    """
-    if not x_i.is_floating_point() and x_i.dtype != torch.uint8:
-        raise ValueError(f"x must be floating point or uint8 to be interpolated, got {x_i.dtype}: use 'column_cutmix'")
-    compute = torch.promote_types(x_i.dtype, torch.float32)
-    weight = lam.to(compute).view(-1, *[1] * (x_i.ndim - 1))
-    x_mix = torch.lerp(x_j.to(compute), x_i.to(compute), weight)
-    return (x_mix.round() if x_i.dtype == torch.uint8 else x_mix).to(x_i.dtype)
-
-
-def one_hot(target: Tensor, n_classes: int, like: Tensor) -> Tensor:
-    """Hard labels `(B,) -> (B, C)`, in the dtype of `like` and without a device sync."""
-    return like.new_zeros(len(target), n_classes).scatter_(1, target.long()[:, None], 1.0)
-
-
-def map_inputs(function: Callable[..., Tensor], x: Inputs, *others: Inputs) -> Inputs:
-    """Apply a function to the tensor, or to each tensor of a mapping, and to those of `others` in its place."""
-    if isinstance(x, Mapping):
-        return {key: function(tensor, *(other[key] for other in others)) for key, tensor in x.items()}  # type: ignore[index]
-    return function(x, *others)
-
-
-def clean_first(clean: Inputs, mixed: Inputs) -> Inputs:
-    """Clean rows before the mixed ones, `(B, *), (B, *) -> (2B, *)`, so that a mean loss is that of both.
-
-    Example:
-        >>> clean_first(one_hot(torch.tensor([1]), 2, torch.zeros(())), torch.tensor([[0.3, 0.7]]))
-        tensor([[0.0000, 1.0000],
-                [0.3000, 0.7000]])
-    """
-    return map_inputs(lambda *parts: torch.cat(parts), clean, mixed)
-
-
-def draw_uniform(shape: tuple[int, ...], like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Uniform numbers in [0, 1), drawn where the generator lives and moved to `like`."""
-    drawn = torch.rand(shape, generator=generator, device=draw_device(like.device, generator))
-    return drawn.to(like.device, non_blocking=True)
-
-
-def _tensors(x: Inputs) -> list[Tensor]:
-    return list(x.values()) if isinstance(x, Mapping) else [x]
-
-
 def _label_dtype(x: Tensor) -> torch.dtype:
     return torch.promote_types(x.dtype, torch.float32) if x.is_floating_point() else torch.float32
-
-
-def _check_batch(x: Inputs, target: Tensor) -> Tensor:
-    """Return the first input, or raise."""
-    tensors = _tensors(x)
-    check_target(target, None)
-    for tensor in tensors:
-        check_tensor("x", tensor)
-        if tensor.ndim < 2 or len(tensor) != len(target):
-            raise ValueError(f"x must have shape ({len(target)}, *) to go with target, got {tuple(tensor.shape)}")
-    if not tensors or not len(target):
-        raise ValueError("x must hold at least one row, got none")
-    if not any(tensor[0].numel() for tensor in tensors):  # of several inputs, one may be without
-        raise ValueError(f"x must have at least one feature, got shape {tuple(tensors[0].shape)}")
-    return tensors[0]

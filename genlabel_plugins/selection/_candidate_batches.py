@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins.labels import LogisticLabel, NearestLabel, linear_label
-from genlabel_plugins.mixing.mixers import Mixed, Mixer, make_mixer, one_hot
+from genlabel_plugins.mixing.inputs import one_hot
+from genlabel_plugins.mixing.mixers import Mixed, Mixer, make_mixer
 from genlabel_plugins.relabeler import GenLabel, blend
 from genlabel_plugins.scoring import fit_copy
 from genlabel_plugins.selection._epochs import Draws, Epochs

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins.densities._training import progress
-from genlabel_plugins.mixing.mixers import one_hot
+from genlabel_plugins.mixing.inputs import one_hot
 from genlabel_plugins.relabeler import GenLabel
 from genlabel_plugins.selection._candidate_batches import Batch, CandidateBatches, MixOptions, policy_of
 from genlabel_plugins.selection._epochs import Draws

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from genlabel_plugins.mixing.mixers import one_hot
+from genlabel_plugins.mixing.inputs import one_hot
 from genlabel_plugins.relabeler import GenLabel
 from genlabel_plugins.selection._candidate_batches import CandidateBatches, MixOptions, policy_of
 from genlabel_plugins.selection._softmax_regression import softmax_regressions

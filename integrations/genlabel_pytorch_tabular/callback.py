@@ -11,6 +11,7 @@ from genlabel_plugins.mixing import Pairing
 from genlabel_pytorch_tabular._lightning import Callback
 from genlabel_pytorch_tabular.options import Mix, Options, Space
 from genlabel_pytorch_tabular.session import Session
+from genlabel_pytorch_tabular.table_checks import check_tables
 
 if TYPE_CHECKING:
     from pytorch_lightning import LightningModule, Trainer
@@ -108,10 +109,21 @@ class GenLabelCallback(Callback):
         callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
         if sum(isinstance(each, GenLabelCallback) for each in callbacks) > 1:
             raise ValueError("a Trainer takes one GenLabelCallback, got several: a batch is mixed once")
+        if any(base.__name__ == "LearningRateFinder" for each in callbacks for base in type(each).__mro__):
+            warnings.warn(
+                "Lightning looks for a learning rate without callbacks, so that it finds that of unmixed training",
+                stacklevel=2,
+            )
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Look at the rows before the sanity check does, which comes before the training."""
+        if trainer.sanity_checking:
+            check_tables(trainer, doubled=self.options.doubles)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Check the module, in one sentence if it cannot be trained so."""
         self._close()
+        check_tables(trainer, doubled=self.options.doubles)
         resumes = trainer.ckpt_path is not None
         if resumes and not self._state:
             warnings.warn(

@@ -36,6 +36,7 @@ class GenLabelHook(Callback):
         callbacks.insert(callbacks.index(self) + 1, added)
         trainer.callbacks = callbacks  # type: ignore[attr-defined]
         self._added = added
+        added.setup(trainer, pl_module, stage)  # Lightning goes through the old list
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the callback away again: the next module of this Trainer may say otherwise."""

@@ -24,17 +24,20 @@ class CleanBatches:
     They come from a loader of their own with one worker, or none if the training loader has none. Which rows a batch
     holds, and what its random augmentations draw, follows from a seed, the rank and the number of batches before it: a
     resumed run goes on with the batches that it would have had, and the training's own random numbers stay alone.
-    Nothing is loaded before the first batch is asked for.
+    Sizes of batches and of images that a batch sampler schedules are those of the training loader's epoch. Nothing is
+    loaded before the first batch is asked for.
 
     Args:
         loader: timm's training loader.
 
     Attributes:
-        n_given: Batches given out so far. That of an `IterableDataset`, whose order is its own, says nothing.
+        n_given: Batches given out so far. That of an `IterableDataset`, whose order is its own, says nothing; timm's
+            for NaFlex, which makes its batches itself, gives those of the training epoch.
         seed: What order and augmentations follow from; torch's initial seed, less the rank that timm adds to it.
 
     Raises:
-        ValueError: At the first batch, if the training loader has no fixed batch size.
+        ValueError: At the first batch, if the training loader has neither a batch size nor a sampler of batches in
+            which rows can be ordered anew.
     """
 
     def __init__(self, loader: Any) -> None:
@@ -70,14 +73,16 @@ class CleanBatches:
 
     def _clean_loader(self) -> DataLoader[Any]:
         mixing: DataLoader[Any] = self.loader if isinstance(self.loader, DataLoader) else self.loader.loader
-        if mixing.batch_size is None:
-            raise ValueError("loader has no batch size of its own: pass clean rows to observe(input, target) instead")
-        dataset: Dataset[Any] = mixing.dataset
+        dataset: Any = mixing.dataset
         options: dict[str, Any] = {"batch_size": mixing.batch_size, "drop_last": mixing.drop_last}
         if not isinstance(dataset, IterableDataset):
-            n_rows: int = len(dataset)  # type: ignore[arg-type]
-            options = {"batch_sampler": _Order(n_rows, **options, seed=self.seed, start=self.n_given)}
+            options = {"batch_sampler": self._order(mixing, len(dataset))}
             dataset = _SeededBatches(dataset)
+        elif hasattr(dataset, "mixup_fn"):  # of NaFlex, which mixes rows before it pads them to a batch
+            dataset = copy.copy(dataset)
+            dataset.mixup_fn = None
+        elif mixing.batch_size is None:
+            raise _no_order()
         n_workers = min(1, mixing.num_workers)
         return DataLoader(
             dataset,
@@ -90,6 +95,19 @@ class CleanBatches:
             generator=torch.Generator().manual_seed(self.seed),
             **options,
         )
+
+    def _order(self, mixing: DataLoader[Any], n_rows: int) -> Sampler[Any]:
+        """Seeds and rows of batches in an order of their own."""
+        if mixing.batch_size is not None:
+            size: dict[str, Any] = {"batch_size": mixing.batch_size, "drop_last": mixing.drop_last}
+            return _Order(n_rows, **size, seed=self.seed, start=self.n_given)
+        if not hasattr(mixing.batch_sampler, "sampler"):
+            raise _no_order()
+        return _Scheduled(mixing.batch_sampler, n_rows, seed=self.seed, start=self.n_given)
+
+
+def _no_order() -> ValueError:
+    return ValueError("loader has no batch size of its own: pass clean rows to observe(input, target) instead")
 
 
 class _Order(Sampler[tuple[int, list[int]]]):
@@ -109,6 +127,24 @@ class _Order(Sampler[tuple[int, list[int]]]):
             order = torch.randperm(self.n_rows, generator=generator)[: self.n_kept]
             for batch in order.split(self.batch_size)[done:]:
                 yield _seed_of(self.seed, number), batch.tolist()
+                number += 1
+
+
+class _Scheduled(Sampler[tuple[int, list[Any]]]):
+    """Seeds and rows of the batches that a batch sampler makes in its present epoch, of rows in an order of its own."""
+
+    def __init__(self, batches: Any, n_rows: int, *, seed: int, start: int) -> None:
+        self.batches, self.n_rows, self.seed, self.start = batches, n_rows, seed, start
+
+    def __iter__(self) -> Iterator[tuple[int, list[Any]]]:
+        number = self.start
+        while True:
+            epoch, done = divmod(number, len(self.batches))
+            generator = torch.Generator().manual_seed(_seed_of(self.seed, epoch))
+            batches = copy.copy(self.batches)  # anew, since training sets the epoch of its own
+            batches.sampler = torch.randperm(self.n_rows, generator=generator).tolist()
+            for batch in itertools.islice(batches, done, None):
+                yield _seed_of(self.seed, number), batch
                 number += 1
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from genlabel_plugins import GenLabelLoss, HeadFeatures
 from genlabel_plugins.loops import MixedBatch
+from genlabel_plugins.mixing import map_inputs
 from genlabel_timm.clean_batches import CleanBatches
 from genlabel_timm.mixup import AttachedMixup, GenLabelMixup
 
@@ -122,7 +123,8 @@ class GenLabelCriterion(GenLabelLoss):
         clean = self._clean_rows(batch, rows)
         if clean is None:
             return None
-        x, target = (part.to(features.device) for part in clean)
+        x: Any = map_inputs(lambda part: part.to(features.device) if isinstance(part, Tensor) else part, clean[0])
+        target = clean[1].to(features.device)
         if not self.keep_clean:
             self.observe(x, target)
             return None
@@ -131,7 +133,7 @@ class GenLabelCriterion(GenLabelLoss):
             self.relabeling.observe(clean_features, target)
         return self._loss(output, mixup_target(target, self.mix.num_classes, 1.0, self.mix.label_smoothing))
 
-    def _clean_rows(self, batch: MixedBatch | None, rows: MixedBatch | None) -> tuple[Tensor, Tensor] | None:
+    def _clean_rows(self, batch: MixedBatch | None, rows: MixedBatch | None) -> tuple[Any, Tensor] | None:
         """Clean images and their class indices, if this step calls for them and they can be had."""
         if batch is not None:
             if self.keep_clean and rows is not None:

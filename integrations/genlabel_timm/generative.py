@@ -9,6 +9,7 @@ from timm.data.mixup import Mixup
 from torch import Tensor
 
 from genlabel_plugins import RatioSearch
+from genlabel_plugins._checks import check_target
 from genlabel_plugins.mixing import one_hot
 from genlabel_plugins.relabeler import n_classes_of
 
@@ -44,6 +45,10 @@ class GenerativeMixup(Mixup):
 
     def __init__(self, search: RatioSearch, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if not isinstance(search, RatioSearch):
+            raise ValueError(
+                f"search must be a RatioSearch, such as RatioSearch(relabeler), got {type(search).__name__}"
+            )
         if self.cutmix_alpha > 0:
             raise ValueError(f"generative mixing has no CutMix: cutmix_alpha must be 0, got {self.cutmix_alpha}")
         if getattr(self, "multi_label", False):
@@ -52,6 +57,7 @@ class GenerativeMixup(Mixup):
         if known != self.num_classes:
             raise ValueError(f"num_classes={self.num_classes}, but the densities have {known} classes")
         self.search = search
+        self._checked = False
 
     def __call__(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         """Mix and label, `(B, *), (B,) -> (B, *), (B, C)`."""
@@ -59,6 +65,9 @@ class GenerativeMixup(Mixup):
             raise ValueError(
                 f"timm mixes a batch with its mirror image: it must be even, got {len(x)}; set drop_last=True"
             )
+        if not self._checked:  # once: it waits for the device
+            check_target(target, self.num_classes)
+            self._checked = True
         lam = self._lam(len(x), x.device)
         mixed = lam < 1
         share, x_mix = torch.ones_like(lam), x

@@ -163,6 +163,8 @@ class GenLabelMixup(AttachedMixup):
                 f"timm mixes a batch with its mirror image: it must be even, got {len(x)}; set drop_last=True"
             )
         if self.features is None and self.relabeling.joint:
+            if not self._warned:
+                check_target(target, self.num_classes)
             self._warn_once("GenLabelMixup mixes as timm's Mixup does: call attach(model), or pass a fitted relabeler")
             return self._mix(x, target)
         if not (self._checked or self.deferred):

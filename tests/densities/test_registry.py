@@ -1,9 +1,11 @@
 """The three doors of the registry, the third with real installed packages."""
 
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -162,3 +164,34 @@ def test_forgetting_what_was_never_registered_lists_what_was():
     unregister_backend("mine")
     with pytest.raises(ValueError, match="'mine' was not registered by register_backend: no backend was"):
         unregister_backend("mine")
+
+
+def test_the_example_package_is_built_installed_and_found_by_name(tmp_path):
+    package = tmp_path / "package"
+    shutil.copytree(Path(__file__).parents[2] / "examples" / "custom_backend_package", package)
+    offline = ["--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check", "--quiet"]
+    pip = [sys.executable, "-m", "pip", "install", *offline, "--target", str(tmp_path / "site"), str(package)]
+    subprocess.run(pip, check=True, cwd=tmp_path)
+    code = """
+        import sys, torch, genlabel_plugins as g
+        from scipy.stats import t
+        print("student" in g.list_backends(), "student_density" in sys.modules)
+        x, target = torch.randn(90, 2, dtype=torch.float64), torch.arange(90) % 3
+        density = g.make_backend("student", freedom=3.0).fit(x, target)
+        rows = x[target == 1]
+        loc = rows.median(0).values
+        scale = 1.4826 * (rows - loc).abs().median(0).values
+        expected = torch.as_tensor(t(3.0, loc, scale).logpdf(x)).sum(1)
+        print(torch.allclose(density.log_prob(x)[:, 1], expected))
+        g.save(g.GenLabel(density, gamma=0.5), "student.safetensors")
+        print(torch.equal(g.load("student.safetensors").density.log_prob(x), density.log_prob(x)))
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path / "site"), *filter(None, sys.path)])},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert run.stdout.split() == ["True", "False", "True", "True"], run.stderr

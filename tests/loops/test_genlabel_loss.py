@@ -225,12 +225,26 @@ def test_a_compiled_model_trains():
     assert criterion.report()["clean_accuracy"] > 0.9
 
 
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning", "ignore:.*torch.jit:FutureWarning")
+def test_a_model_with_hooks_is_exported_or_says_how_to_be_rid_of_them():
+    model = network()
+    features = HeadFeatures(model, "3")
+    expected = model.eval()(X[:4])
+    assert torch.equal(torch.export.export(model, (X[:4],)).module()(X[:4]), expected)
+    with pytest.raises(AttributeError, match=r"take the hooks off first, by detach\(\).*remove\(\)"):
+        torch.jit.script(model)
+    features.remove()
+    assert torch.equal(torch.jit.script(model)(X[:4]), expected)
+
+
 def test_errors_name_the_remedy():
     model = network()
     with pytest.raises(ValueError, match="must name a module of the model, got '9'"):
         HeadFeatures(model, "9")
     with pytest.raises(ValueError, match=r"loss of soft labels.*got NLLLoss"):
         loss_of(model, mixing(), base=nn.NLLLoss())
+    with pytest.raises(ValueError, match=r"base must be a module, such as .*, got <function cross_entropy"):
+        loss_of(model, mixing(), base=F.cross_entropy)
     mix = GenLabelMix(GenLabel("gm").fit(X, TARGET))
     with pytest.raises(ValueError, match="with linear labels, got GenLabelMix"):
         loss_of(model, mix)

@@ -10,7 +10,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from genlabel_plugins import ColumnCutMix, CutMix, DistanceAlpha, Mixup
 from genlabel_plugins.mixing import MIXERS, make_mixer
-from genlabel_plugins.mixing.mixers import interpolate
+from genlabel_plugins.mixing.inputs import interpolate
 from genlabel_plugins.mixing.pairing import draw_beta, draw_partner
 
 SHAPES = {"mixup": (8, 3), "cutmix": (8, 2, 5, 7), "column_cutmix": (8, 6)}

@@ -11,13 +11,12 @@ from torch import Tensor, nn
 
 from genlabel_plugins._checks import check_number
 from genlabel_plugins.densities._training import TrainingReport, hold_out, private_rng, train
-from genlabel_plugins.densities.backends._class_units import ClassUnits, standard_normal_log_prob
-from genlabel_plugins.densities.backends._network_density import NetworkDensity
+from genlabel_plugins.densities.backends._class_units import standard_normal_log_prob
+from genlabel_plugins.densities.network_density import NetworkDensity
 
 Flow = Literal["nsf", "maf", "realnvp"]
 Engine = Literal["normflows", "zuko"]
 
-CHUNK_ROWS = 16_384  # pairs of a row and a class that are scored together
 ROWS_PER_FEATURE = 50  # below, one Gaussian or a small mixture is often as good
 
 
@@ -64,8 +63,6 @@ class NormalizingFlow(NetworkDensity):
         Estimation, NeurIPS 2017; Dinh et al., Density Estimation Using Real NVP, ICLR 2017.
     """
 
-    whiten_: Tensor  # (K, D, D)
-
     def __init__(
         self,
         *,
@@ -102,7 +99,6 @@ class NormalizingFlow(NetworkDensity):
         self.hidden_features = hidden_features
         self.report_: list[TrainingReport] = []
         self.networks_ = nn.ModuleList()
-        self._declare("whiten_")
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
         self._warn_if_few(torch.bincount(target), x.shape[1])
@@ -147,13 +143,6 @@ class NormalizingFlow(NetworkDensity):
         self.networks_.append(network)
         return held_out
 
-    def _use(self, units: ClassUnits, x: Tensor, target: Tensor) -> Tensor:
-        self.whiten_ = units.whiten.to(x)
-        return super()._use(units, x, target)
-
-    def _standardize(self, x: Tensor) -> Tensor:
-        return torch.einsum("bkd,ked->bke", x.unsqueeze(1) - self.mean_, self.whiten_)
-
     def _network(self) -> nn.Module:
         """An untrained network for the shapes of the learnt buffers; draws from torch's global generators."""
         engine = import_module(f"genlabel_plugins.densities.backends._flow_{self.engine}")
@@ -170,10 +159,6 @@ class NormalizingFlow(NetworkDensity):
         with torch.random.fork_rng():  # a state dict is about to replace the draws
             networks = nn.ModuleList(self._network() for _ in range(n_networks))
         self.networks_ = networks.to(self.offset_).eval().requires_grad_(False)
-
-    def _log_prob(self, x: Tensor) -> Tensor:
-        chunks = x.split(max(1, CHUNK_ROWS // len(self.mean_)))
-        return torch.cat([self._score(rows) for rows in chunks])
 
     def _network_log_prob(self, z: Tensor) -> Tensor:
         n_classes = z.shape[1]

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from genlabel_plugins._checks import check_number
 from genlabel_plugins._state import as_rows
-from genlabel_plugins.densities._training import TrainingReport, hold_out, private_rng, train
-from genlabel_plugins.densities.backends._class_units import MIN_ROWS, ClassUnits, standard_normal_log_prob
-from genlabel_plugins.densities.backends._network_density import NetworkDensity
+from genlabel_plugins.densities._training import TrainingReport
+from genlabel_plugins.densities.backends._class_units import MIN_ROWS, standard_normal_log_prob
 from genlabel_plugins.densities.backends._quasi_random import normal_draws
+from genlabel_plugins.densities.network_density import NetworkDensity
 
 CHUNK_POINTS = 65_536  # decoded points that are held at once
 TRAINING_DRAWS = 8  # importance samples in a training step
@@ -57,7 +57,6 @@ class VAE(NetworkDensity):
     normalized = False  # a lower bound
     diagonal = True
 
-    scale_: Tensor  # (K, D)
     draws_: Tensor  # (S, L), standard normal
 
     def __init__(
@@ -87,9 +86,8 @@ class VAE(NetworkDensity):
         self.latent_dim = latent_dim
         self.hidden_features = hidden_features
         self.n_samples = n_samples
-        self.report_: TrainingReport | None = None
-        self.network_: Autoencoder | None = None
-        self._declare("scale_", "draws_")
+        self.report_: TrainingReport | None
+        self._declare("draws_")
 
     def encode(self, x: Tensor, c: Tensor) -> Tensor:
         """Mean of the latent code of rows as members of classes, `(B, *), (B,) -> (B, L)`; differentiable in x.
@@ -118,65 +116,25 @@ class VAE(NetworkDensity):
         self.draws_ = normal_draws(self.n_samples, self.latent_dim, generator).to(x)
         super()._fit(x, target, generator)
 
-    def _train(self, z: Tensor, label: Tensor, generator: torch.Generator) -> Tensor:
-        self.network_ = self.report_ = None
-        if not len(self.trained_):
-            return label
-        with private_rng(generator):
-            network = self._network().to(z.device)
-
-        def loss(rows: Tensor) -> Tensor:
-            draws = torch.randn(len(rows), TRAINING_DRAWS, self.latent_dim, dtype=z.dtype, device=z.device)
-            bound: Tensor = network(z[rows], label[rows], draws)
-            return -bound.mean()
-
-        rows, held_out = hold_out(label, self.validation_fraction, generator)
-        self.report_ = train(
-            network,
-            loss,
-            rows,
-            held_out,
-            max_epochs=self.max_epochs,
-            patience=self.patience,
-            batch_size=self.batch_size,
-            learning_rate=self.learning_rate,
-            generator=generator,
-            verbose=self.verbose,
-            description="vae",
-        )
-        self.network_ = network
-        return held_out
-
-    def _use(self, units: ClassUnits, x: Tensor, target: Tensor) -> Tensor:
-        self.scale_ = units.factor.to(x)
-        return super()._use(units, x, target)
-
-    def _standardize(self, x: Tensor) -> Tensor:
-        return (x.unsqueeze(1) - self.mean_) / self.scale_
-
     def _network(self) -> Autoencoder:
-        """An untrained network for the shapes of the learnt buffers; draws from torch's global generators."""
         return Autoencoder(len(self.offset_), len(self.trained_), self.latent_dim, self.hidden_features)
 
-    def _build(self) -> None:
-        if self.trained_ is None or not len(self.trained_):
-            self.network_ = None
-            return
-        with torch.random.fork_rng():  # a state dict is about to replace the draws
-            self.network_ = self._network().to(self.offset_).eval().requires_grad_(False)
+    def _loss(self, network: nn.Module, z: Tensor, label: Tensor) -> Tensor:
+        draws = torch.randn(len(z), TRAINING_DRAWS, self.latent_dim, dtype=z.dtype, device=z.device)
+        bound: Tensor = network(z, label, draws)
+        return -bound.mean()
 
     def _log_prob(self, x: Tensor) -> Tensor:
         chunks = x.split(max(1, CHUNK_POINTS // (len(self.mean_) * self.n_samples)))
         return torch.cat([self._score(rows) for rows in chunks])
 
-    def _network_log_prob(self, z: Tensor) -> Tensor:
-        label = torch.arange(len(self.trained_), device=z.device)
+    def _class_log_prob(self, z: Tensor, label: Tensor) -> Tensor:
         bound: Tensor = self._autoencoder(z, label, self.draws_)
         return bound
 
     @property
     def _autoencoder(self) -> Autoencoder:
-        assert self.network_ is not None
+        assert isinstance(self.network_, Autoencoder)
         return self.network_
 
     def _label(self, c: Tensor) -> Tensor:

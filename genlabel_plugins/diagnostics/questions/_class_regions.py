@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from genlabel_plugins.mixing.mixers import Mixup, one_hot
+from genlabel_plugins.mixing.inputs import one_hot
+from genlabel_plugins.mixing.mixers import Mixup
 from genlabel_plugins.mixing.pairing import flat_rows
 from genlabel_plugins.relabeler import GenLabel
 

@@ -150,7 +150,7 @@ def test_a_batch_larger_than_a_chunk_gives_the_same(monkeypatch):
     x, target = two_classes()
     density = NormalizingFlow(**SMALL).fit(x, target)
     expected = density.log_prob(x)
-    monkeypatch.setattr("genlabel_plugins.densities.backends.normalizing_flow.CHUNK_ROWS", 14)
+    monkeypatch.setattr("genlabel_plugins.densities.network_density.CHUNK_ROWS", 14)
     torch.testing.assert_close(density.log_prob(x), expected)
 
 

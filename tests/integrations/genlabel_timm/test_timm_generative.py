@@ -70,6 +70,10 @@ def test_switches_of_the_training_loop(digits, mixer):
         GenerativeMixup(mixer)
     with pytest.raises(ValueError, match="cutmix_alpha must be 0"):
         GenerativeMixup(mixer, cutmix_alpha=1.0, num_classes=3)
+    with pytest.raises(ValueError, match=r"target must hold class indices of shape \(B,\), got torch.float32"):
+        GenerativeMixup(mixer, num_classes=3)(x, torch.eye(3)[target])
+    with pytest.raises(ValueError, match=r"search must be a RatioSearch, such as .*, got NearestNeighbor"):
+        GenerativeMixup(make_backend("nn"), num_classes=3)
 
 
 @pytest.mark.parametrize("backend", ["gan", "vae"])

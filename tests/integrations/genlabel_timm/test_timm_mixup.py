@@ -232,6 +232,8 @@ def test_errors_name_the_value() -> None:
     for wrong, message in ((target + 5, "lie in 0..4"), (torch.eye(C)[target], r"class indices.*got torch.float32")):
         with pytest.raises(ValueError, match=f"target must .*{message}"):
             GenLabelMixup(num_classes=C).attach(model())(x, wrong)
+        with pytest.raises(ValueError, match=f"target must .*{message}"):
+            GenLabelMixup(num_classes=C)(x, wrong)
     for option in (
         {"gamma": 1.5},
         {"gamma": "0.5"},
