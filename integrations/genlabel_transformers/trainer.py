@@ -200,7 +200,12 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
             )
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
-        self.relabeling.load_state_dict(state["relabeling"])
+        try:
+            self.relabeling.load_state_dict(state["relabeling"])
+        except RuntimeError as error:
+            raise ValueError(
+                f"{STATE_NAME} in {checkpoint!r} is of another relabeling than this Trainer's: {error}"
+            ) from error
         if "generator" in state:
             generator: Any = getattr(self.mix, "generator", None)
             if generator is not None:

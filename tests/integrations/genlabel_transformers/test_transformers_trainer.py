@@ -246,6 +246,13 @@ def test_a_resumed_training_has_the_same_labels(tmp_path, own_generator):
         assert torch.equal(a, b)
 
 
+def test_a_checkpoint_of_another_relabeling_is_refused(tmp_path):
+    make(tmp_path, arguments={"max_steps": 1, "save_strategy": "steps", "save_steps": 1}).train()
+    fitted = GenLabel("gm").fit(torch.randn(60, 16), torch.arange(60) % 3)
+    with pytest.raises(ValueError, match="is of another relabeling than this Trainer's"):
+        make(tmp_path, relabeling=Relabeling(3, relabeler=fitted)).train(resume_from_checkpoint=True)
+
+
 def test_a_checkpoint_without_the_state_is_warned_of_once(tmp_path):
     arguments = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1}
     make(tmp_path, kind=Trainer, arguments=arguments).train()
