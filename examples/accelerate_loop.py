@@ -1,4 +1,4 @@
-"""GenLabel in a raw loop of Accelerate: Algorithm 3 on scikit-learn's digits, gradient accumulation, and a resumed run."""
+"""GenLabel in a raw loop of Accelerate: Algorithm 3 on digits, with gradient accumulation and a resumed run."""
 
 from __future__ import annotations
 
