@@ -133,7 +133,7 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
         inputs = dict(inputs)
         target = self._target(inputs.pop("labels", None))
         features = self._attached()
-        own: Any = self.compute_loss_func
+        own: Any = vars(self)["compute_loss_func"]
         if self.relabeling.wants_clean and self.layer != "head" and not self.keep_clean:
             self.relabeling.observe(features(inputs), target)
         used = False
@@ -223,6 +223,9 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
         if not isinstance(labels, Tensor) or labels.is_floating_point() or labels.ndim != 1:
             seen = f"{labels.dtype} of shape {tuple(labels.shape)}" if isinstance(labels, Tensor) else repr(labels)
             raise ValueError(f"labels must be one class index per row, (B,), got {seen}")
+        n_classes = self.relabeling.n_classes
+        known = ((labels >= 0) & (labels < n_classes)).all()
+        torch._assert_async(known, f"labels must lie in 0..{n_classes - 1}: a row without a class has no mixture")
         return labels
 
     def _labels(self, features: ModelFeatures, target: Tensor) -> Tensor:
@@ -250,11 +253,12 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
         """Cross-entropy of soft labels, divided as the Trainer divides that of class indices."""
         logits = outputs["logits"] if isinstance(outputs, Mapping) else outputs[0]
         logits = logits.to(torch.promote_types(logits.dtype, y.dtype))
-        smoothing = self.args.label_smoothing_factor
+        how = {"label_smoothing": self.args.label_smoothing_factor}
         if num_items_in_batch is None:
-            return functional.cross_entropy(logits, y.to(logits), label_smoothing=smoothing)
-        total: Tensor = functional.cross_entropy(logits, y.to(logits), label_smoothing=smoothing, reduction="sum")
-        return total / num_items_in_batch
+            loss: Tensor = functional.cross_entropy(logits, y.to(logits), **how)
+        else:
+            loss = functional.cross_entropy(logits, y.to(logits), reduction="sum", **how) / num_items_in_batch
+        return loss
 
 
 def _n_classes(model: Any) -> int:

@@ -296,8 +296,9 @@ def hard_loss(outputs, labels, num_items_in_batch=None):
             {"layer": "head"},
             "labels must be one class index per row",
         ),
+        (vit, lambda: [{**row, "labels": -100} for row in images()], {}, "labels must lie in 0..2"),
     ],
-    ids=["ids", "no words", "hard loss", "own compute_loss", "no pooling", "tokens"],
+    ids=["ids", "no words", "hard loss", "own compute_loss", "no pooling", "tokens", "ignored"],
 )
 def test_a_training_that_would_be_wrong_is_refused(tmp_path, model, rows, options, message):
     trainer = make(tmp_path, model(), rows=rows(), arguments={"max_steps": 1}, **options)
