@@ -25,6 +25,8 @@ PLACES = {
     "integrations/genlabel_timm": ["timm"],
     "integrations/genlabel_pytorch_tabular": ["tabular"],
     "integrations/genlabel_sklearn": ["sklearn"],
+    "integrations/genlabel_transformers": ["transformers"],
+    "integrations/genlabel_keras": ["keras"],
 }
 
 

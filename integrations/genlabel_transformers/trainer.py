@@ -58,11 +58,12 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
         ValueError: On options that do not go together, or a model or batch that cannot be mixed so.
 
     Example:
+        >>> from tempfile import mkdtemp
         >>> from transformers import TrainingArguments, ViTConfig, ViTForImageClassification
         >>> size = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
         >>> model = ViTForImageClassification(ViTConfig(**size, image_size=8, patch_size=4, num_labels=3))
         >>> rows = [{"pixel_values": torch.randn(3, 8, 8), "labels": i % 3} for i in range(16)]
-        >>> arguments = TrainingArguments(max_steps=1, save_strategy="no", report_to=[], use_cpu=True)
+        >>> arguments = TrainingArguments(mkdtemp(), max_steps=1, save_strategy="no", report_to=[], use_cpu=True)
         >>> trainer = GenLabelTrainer(model, arguments, train_dataset=rows, relabeling=Relabeling(3, gamma=0.3))
         >>> trainer.relabeling.gamma, trainer.layer
         (0.3, 'input')
