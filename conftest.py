@@ -1,10 +1,13 @@
 """What every test and every docstring's example starts from."""
 
+import os
 import random
 
 import numpy as np
 import pytest
 import torch
+
+os.environ.setdefault("KERAS_BACKEND", "torch")  # else Keras looks for TensorFlow
 
 CHEAP = {
     "flow": {"max_epochs": 3, "n_layers": 1, "hidden_features": 8},

@@ -1,11 +1,13 @@
 """The documentation site: `make docs` builds it into site/ from pages, docstrings and scripts that it runs."""
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
 DOCS = Path(__file__).parent
 sys.path[:0] = [str(DOCS.parent), str(DOCS.parent / "integrations")]
+os.environ.setdefault("KERAS_BACKEND", "torch")  # else Keras looks for TensorFlow
 
 from genlabel_plugins import __version__  # noqa: E402
 

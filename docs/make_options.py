@@ -1,4 +1,4 @@
-"""Writes docs/options.md from the signatures of the doors: `python docs/make_options.py`."""
+"""Writes docs/options.md from the signatures of the doors: `KERAS_BACKEND=torch python docs/make_options.py`."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import keras
 from pytorch_tabular.config import TrainerConfig
 from timm.data import Mixup as TimmMixup
 
 import genlabel_plugins as core
+from genlabel_keras import GenLabelMixUp
 from genlabel_pytorch_tabular import GenLabelCallback, GenLabelTrainerConfig
 from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
 from genlabel_timm import GenLabelCriterion, GenLabelMixup
+from genlabel_transformers import GenLabelTrainer
 
 PAGE = Path(__file__).parent / "options.md"
 VARIADIC = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -37,6 +40,8 @@ DOORS: dict[str, tuple[Callable[..., Any], ...]] = {
     "timm: GenLabelCriterion": (GenLabelCriterion,),
     "Lightning: GenLabelCallback": (GenLabelCallback,),
     "pytorch-tabular: GenLabelTrainerConfig": (GenLabelTrainerConfig,),
+    "transformers: GenLabelTrainer": (GenLabelTrainer,),
+    "Keras: GenLabelMixUp": (GenLabelMixUp, keras.layers.MixUp),
     "scikit-learn: GenLabelClassifier": (GenLabelClassifier,),
     "scikit-learn: GenLabelClassifierCV": (GenLabelClassifierCV,),
 }
@@ -57,7 +62,7 @@ SAME = {
 }
 
 WHY = {
-    "alpha": "timm calls it `mixup_alpha`.",
+    "alpha": "timm calls it `mixup_alpha`, and Keras' layer keeps Keras' own default.",
     "C": "The search takes several.",
     "backend": "The search takes several.",
     "backend_params": "A field of a dataclass cannot hold one dictionary for all: each config has an empty one.",
@@ -68,8 +73,10 @@ WHY = {
     "mix": "It is required where it is the first argument.",
     "n_classes": "timm calls it `num_classes`, 1000 by default; elsewhere the relabeler or the data tell it.",
     "per_sample": "None leaves it to the kind of mixing: one lam a row for generative mixing, else one a batch.",
+    "relabeling": "None stands for Algorithm 3 where the host's model tells the number of classes.",
     "relabeler": "None stands for running class statistics (Algorithm 3), or for no relabeling at all.",
     "scheme": "The search takes several.",
+    "space": "Latent where a door knows the model's head by itself.",
     "temperature": "None leaves the relabeler its own.",
     "top_k": "2 is that of Algorithm 3, which follows features; fitted densities keep all classes.",
     "warmup": "Steps, or epochs where the host counts in epochs; None lets the space decide.",
@@ -82,7 +89,8 @@ the table says why. A cell holds the default, after the name where the door has 
 is no option of the door, often since it belongs to an object that the door is given: gamma, priors, `top_k` and
 temperature to a `GenLabel`, alpha and pairing to a mixer. Fields of a config carry the prefix `genlabel_`.
 
-This page is made from the signatures by `python docs/make_options.py`, and a test says when it is stale.
+This page is made from the signatures by `KERAS_BACKEND=torch python docs/make_options.py`, and a test says when it is
+stale.
 
 """
 

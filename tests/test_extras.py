@@ -26,6 +26,8 @@ PLACES = {
     "integrations/genlabel_pytorch_tabular": ["tabular"],
     "integrations/genlabel_sklearn": ["sklearn"],
     "integrations/genlabel_imblearn": ["imblearn"],
+    "integrations/genlabel_transformers": ["transformers"],
+    "integrations/genlabel_keras": ["keras"],
 }
 
 

@@ -83,11 +83,15 @@ class HeadFeatures:
         with ExitStack() as stack:
             for tap in self.taps:
                 stack.enter_context(tap.in_any_mode())
-            output = self.model(x)
+            output = self.run(x)
             features = self.take()
         if features is None:
             raise ValueError(f"{type(self.model).__name__} ran without calling its head")
         return output, features
+
+    def run(self, x: Any) -> Any:
+        """Output of the model for a batch; a host whose models are called otherwise says how."""
+        return self.model(x)
 
     def remove(self) -> None:
         """Take the hooks off the model."""
