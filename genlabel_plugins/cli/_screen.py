@@ -29,17 +29,17 @@ def show_backends(console: Console, backends: Sequence[BackendLine]) -> None:
 
 
 def show_diagnosis(console: Console, diagnosis: Diagnosis, out: Path | None) -> None:
-    """The best model found, tables of what is known, and the answer again where the eye is."""
+    """What gives the class away, the best model, tables of what is known, and the answer again where the eye is."""
     labeled = diagnosis.table
     best = wording.standing_words(diagnosis)
-    if best is not None:
-        console.print(Text(f"Best model found: {best['title']}. ", "bold") + Text(best["sentences"][0], "default"))
     console.print(
         Text(f"{labeled.name}: {len(labeled.x):,} rows, {labeled.x.shape[1]:,} columns, ", "bold")
         + Text(wording.class_words(labeled, [""] * len(labeled.class_names))["sentence"])
     )
     for sentence in labeled.giveaways or ():
         console.print(Text("The class is given away. ", "bold red") + Text(sentence, "default"))
+    if best is not None:
+        console.print(Text(f"Best model found: {best['title']}. ", "bold") + Text(best["sentences"][0], "default"))
     for treatment in labeled.treatments:
         console.print(Text(f"  {treatment}", "dim"))
     _show_classes(console, diagnosis)
