@@ -4,49 +4,49 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from genlabel_plugins._version import __version__
-from genlabel_plugins.densities import (
-    Density,
-    FromClassifier,
-    PerClass,
-    RunningGaussian,
-    list_backends,
-    make_backend,
-    register_backend,
-    unregister_backend,
-)
-from genlabel_plugins.labels import LogisticLabel, NearestLabel, PosteriorLabel, linear_label
-from genlabel_plugins.loops import (
-    BatchMix,
-    GenerativeMix,
-    GenLabelLoss,
-    GenLabelMix,
-    HeadFeatures,
-    LabeledMix,
-    ManifoldMix,
-    RelabelTransform,
-)
-from genlabel_plugins.mixing import (
-    ColumnCutMix,
-    CutMix,
-    DistanceAlpha,
-    ExcludeIntrusion,
-    GenerativeMixup,
-    Mixed,
-    Mixer,
-    Mixup,
-    RatioSearch,
-    intrudes,
-    intrusion_rates,
-)
-from genlabel_plugins.persistence import load, save
-from genlabel_plugins.relabeler import GenLabel, Relabeler, blend, class_posterior
-from genlabel_plugins.relabeling import Relabeling
-from genlabel_plugins.scoring import classifier_accuracy
 
 if TYPE_CHECKING:
+    from genlabel_plugins.densities import (
+        Density,
+        FromClassifier,
+        PerClass,
+        RunningGaussian,
+        list_backends,
+        make_backend,
+        register_backend,
+        unregister_backend,
+    )
     from genlabel_plugins.densities.from_flow import FromFlow
     from genlabel_plugins.densities.network_density import NetworkDensity
+    from genlabel_plugins.labels import LogisticLabel, NearestLabel, PosteriorLabel, linear_label
+    from genlabel_plugins.loops import (
+        BatchMix,
+        GenerativeMix,
+        GenLabelLoss,
+        GenLabelMix,
+        HeadFeatures,
+        LabeledMix,
+        ManifoldMix,
+        RelabelTransform,
+    )
+    from genlabel_plugins.mixing import (
+        ColumnCutMix,
+        CutMix,
+        DistanceAlpha,
+        ExcludeIntrusion,
+        GenerativeMixup,
+        Mixed,
+        Mixer,
+        Mixup,
+        RatioSearch,
+        intrudes,
+        intrusion_rates,
+    )
     from genlabel_plugins.mixing.sampler import GenerativeMixSampler, GenLabelSampler
+    from genlabel_plugins.persistence import load, save
+    from genlabel_plugins.relabeler import GenLabel, Relabeler, blend, class_posterior
+    from genlabel_plugins.relabeling import Relabeling
+    from genlabel_plugins.scoring import classifier_accuracy
 
 __all__ = [
     "BatchMix",
@@ -96,15 +96,32 @@ __all__ = [
 ]
 
 
-_ON_DEMAND = {  # what stands on scikit-learn, which takes longer to import than torch
-    "FromFlow": "genlabel_plugins.densities.from_flow",
-    "GenLabelSampler": "genlabel_plugins.mixing.sampler",
-    "GenerativeMixSampler": "genlabel_plugins.mixing.sampler",
-    "NetworkDensity": "genlabel_plugins.densities.network_density",
-}
+# In this order; the sampler is a scikit-learn estimator, whose base takes longer to import than torch.
+_ROOMS = (
+    "densities",
+    "labels",
+    "loops",
+    "mixing",
+    "persistence",
+    "relabeler",
+    "relabeling",
+    "scoring",
+    "mixing.sampler",
+    "densities.from_flow",
+    "densities.network_density",
+)
 
 
 def __getattr__(name: str) -> Any:
-    if name in _ON_DEMAND:
-        return getattr(import_module(_ON_DEMAND[name]), name)
+    """Import a public name when it is asked for, so that the command line answers before torch is there."""
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    if name in __all__:
+        for room in _ROOMS:
+            if hasattr(found := import_module(f"{__name__}.{room}"), name):
+                return globals().setdefault(name, getattr(found, name))
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
-from rich.console import Console
 
 from genlabel_plugins._version import __version__
-from genlabel_plugins.cli._backend_lines import describe_backends
-from genlabel_plugins.cli._progress import Watch
-from genlabel_plugins.cli._screen import show_backends, show_diagnosis
-from genlabel_plugins.diagnostics import Diagnosis, Report, TableError, diagnose, load_table, to_json
 
-BAD_INPUT, INTERRUPTED = 2, 130
+# What computes is imported by the command that computes, so that --help is there at once.
 
 app = typer.Typer(
     help="Mixup, or not, for a table: GenLabel's diagnosis before training.",
@@ -46,6 +39,11 @@ def backends(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """List the density backends: built-in ones, and those of installed packages."""
+    from rich.console import Console  # noqa: PLC0415
+
+    from genlabel_plugins.cli._backend_lines import describe_backends  # noqa: PLC0415
+    from genlabel_plugins.cli._screen import show_backends  # noqa: PLC0415
+
     described = describe_backends()
     if as_json:
         Console().print_json(data=[backend._asdict() for backend in described])
@@ -64,9 +62,18 @@ def diagnose_file(
     out: Annotated[Path | None, typer.Option(help="Write the report to this HTML file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
     backend: Annotated[
-        str | None, typer.Option("--backends", help="Backends to score, separated by commas; by default all.")
+        str | None,
+        typer.Option("--backends", help="Backends to score, separated by commas; by default all that train none."),
     ] = None,
-    time_limit: Annotated[float, typer.Option(min=0, help="Seconds after which what is optional is left out.")] = 45.0,
+    groups: Annotated[
+        str | None, typer.Option(help="Column that says which rows belong together; they are held out together.")
+    ] = None,
+    time_column: Annotated[
+        str | None, typer.Option("--time", help="Column of times; rows are predicted from those before them.")
+    ] = None,
+    time_limit: Annotated[
+        float, typer.Option(min=0, help="Seconds for all of it; 0 leaves out all that is optional.")
+    ] = 45.0,
     max_rows: Annotated[int, typer.Option(min=50, help="Rows to use; of more, a stratified sample.")] = 5000,
     encoding: Annotated[
         str | None, typer.Option(help="Of a text file; by default UTF-8, and Latin-1 where that fails.")
@@ -84,53 +91,22 @@ def diagnose_file(
 
     Ctrl-C stops and keeps what is done. Exit codes: 0 done, 2 the file or an option is no good, 130 interrupted.
     """
-    torch.set_num_threads(threads)  # small products: threads wait for one another
-    errors = Console(stderr=True)
-    names = None if backend is None else [name.strip() for name in backend.split(",") if name.strip()]
-    report = Report()
-    try:
-        if out is not None:
-            _check_out(out, file)
-        with Watch(errors) as watch, warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the report holds what backends warn of
-            watch.say("reading the table")
-            table = load_table(
-                file, target, encoding=encoding, sheet=sheet, header=not no_header, max_rows=max_rows, seed=seed
-            )
-            watch.say("starting")
+    from genlabel_plugins.cli._diagnosis import Request, run  # noqa: PLC0415
 
-            def on_step(known: Diagnosis) -> None:
-                watch.show(known)
-                if out is not None:
-                    report.save(known, out)
-
-            diagnosis = diagnose(table, backends=names, seed=seed, time_limit=time_limit, on_step=on_step)
-    except (ValueError, ModuleNotFoundError, OSError) as error:  # OSError: the report cannot be written any more
-        errors.print(f"genlabel: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
-        raise typer.Exit(BAD_INPUT) from error
-    except KeyboardInterrupt as error:  # before there was anything to keep
-        raise typer.Exit(INTERRUPTED) from error
-    if as_json:
-        typer.echo(to_json(diagnosis))
-    else:
-        show_diagnosis(Console(), diagnosis, out)
-    if diagnosis.interrupted:
-        raise typer.Exit(INTERRUPTED)
-
-
-def _check_out(out: Path, file: Path) -> None:
-    """Refuse before the long work what could not be written after it."""
-    if out.is_dir():
-        raise TableError(f"--out {str(out)!r} is a folder: name a file in it")
-    if not out.parent.is_dir():
-        raise TableError(f"--out {str(out)!r}: there is no folder {str(out.parent)!r}")
-    if out.exists() and file.exists() and out.samefile(file):
-        raise TableError("--out is the table itself, which the report would overwrite")
-    probe = out.parent / f".{out.name}.probe"
-    try:
-        probe.touch()
-        probe.unlink()
-        if out.exists():
-            out.open("a").close()
-    except OSError as error:
-        raise TableError(f"--out {str(out)!r} cannot be written: {error.strerror or error}") from error
+    request = Request(
+        file=file,
+        target=target,
+        out=out,
+        as_json=as_json,
+        backends=None if backend is None else [name.strip() for name in backend.split(",") if name.strip()],
+        groups=groups,
+        time=time_column,
+        time_limit=time_limit,
+        max_rows=max_rows,
+        encoding=encoding,
+        sheet=sheet,
+        header=not no_header,
+        seed=seed,
+        threads=threads,
+    )
+    raise typer.Exit(run(request))

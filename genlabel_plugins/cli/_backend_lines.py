@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from importlib.util import find_spec
 from typing import NamedTuple
@@ -53,8 +54,9 @@ def _describe(name: str) -> BackendLine:
 
 
 def _description(name: str, kind: type) -> str:
-    """First line of the docstring: that of the module where it names the backend, else that of the class."""
+    """First sentence of the docstring: that of the module where it names the backend, else that of the class."""
     module = inspect.getdoc(sys.modules.get(kind.__module__)) or ""
     heading = f"`{name}`: "
     text = module.removeprefix(heading) if module.startswith(heading) else inspect.getdoc(kind) or ""
-    return " ".join(text.split("\n\n")[0].split()).rstrip(".")
+    plain = re.sub(r":\w+:`([^`]*)`", r"\1", " ".join(text.split("\n\n")[0].split())).replace("`", "").rstrip(".")
+    return f"{plain[:1].upper()}{plain[1:]}." if plain else ""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from genlabel_plugins.diagnostics import Diagnosis
+if TYPE_CHECKING:
+    from genlabel_plugins.diagnostics import Diagnosis
 
 
 class Watch:
@@ -31,6 +32,10 @@ class Watch:
 
     def __exit__(self, *_: object) -> None:
         """Take it away."""
+        self.stop()
+
+    def stop(self) -> None:
+        """Take it away before the end of the block."""
         self._progress.stop()
 
     def say(self, what: str) -> None:

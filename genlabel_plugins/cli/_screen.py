@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.panel import Panel
@@ -28,25 +29,29 @@ def show_backends(console: Console, backends: Sequence[BackendLine]) -> None:
 
 
 def show_diagnosis(console: Console, diagnosis: Diagnosis, out: Path | None) -> None:
-    """Tables of what is known, the recommendation last, where the eye is."""
+    """What gives the class away, the best model, tables of what is known, and the answer again where the eye is."""
     labeled = diagnosis.table
+    best = wording.standing_words(diagnosis)
     console.print(
         Text(f"{labeled.name}: {len(labeled.x):,} rows, {labeled.x.shape[1]:,} columns, ", "bold")
         + Text(wording.class_words(labeled, [""] * len(labeled.class_names))["sentence"])
     )
     for sentence in labeled.giveaways or ():
         console.print(Text("The class is given away. ", "bold red") + Text(sentence, "default"))
+    if best is not None:
+        console.print(Text(f"Best model found: {best['title']}. ", "bold") + Text(best["sentences"][0], "default"))
     for treatment in labeled.treatments:
         console.print(Text(f"  {treatment}", "dim"))
     _show_classes(console, diagnosis)
     _show_intrusion(console, diagnosis)
     _show_fits(console, diagnosis)
     _show_comparison(console, diagnosis)
+    _show_models(console, best)
     for title, reason in diagnosis.skipped.items():
         console.print(Text(f"Left out, {title}: {reason}", "dim"))
     if diagnosis.missing:
         console.print(Text(f"Stopped; missing: {', '.join(diagnosis.missing)}.", "yellow"))
-    _show_recommendation(console, diagnosis)
+    _show_recommendation(console, diagnosis, best)
     if out is not None:
         console.print(Text(f"Report: {out}"), soft_wrap=True)
     else:
@@ -89,7 +94,8 @@ def _show_fits(console: Console, diagnosis: Diagnosis) -> None:
     if not diagnosis.fits:
         return
     console.print(Text("\nDo the densities fit? (held-out rows)", "bold"))
-    table = _table("backend", "accuracy, %", "ECE, %", "log-loss", "")
+    largest = wording.largest_class(diagnosis.table)
+    table = _table("backend", f"accuracy, % ({largest})", "ECE, %", "log-loss", "")
     table.columns[-1].justify = "left"
     for fit in diagnosis.fits.values():
         words = wording.fit_words(fit)
@@ -101,8 +107,8 @@ def _show_fits(console: Console, diagnosis: Diagnosis) -> None:
 def _show_comparison(console: Console, diagnosis: Diagnosis) -> None:
     if diagnosis.comparison is None:
         return
-    words = wording.comparison_words(diagnosis.comparison, len(diagnosis.table.x))
-    console.print(Text("\nHeld-out accuracy of logistic regression, %", "bold"))
+    words = wording.comparison_words(diagnosis.comparison, diagnosis.table)
+    console.print(Text(f"\nHeld-out accuracy of logistic regression, % ({words['largest']})", "bold"))
     table = _table("", "mixed rows only", "+ clean batch")
     for row in words["rows"]:
         cells = [Text(cell["text"], "bold green" if cell["is_best"] else "") for cell in row["cells"][:2]]
@@ -110,11 +116,26 @@ def _show_comparison(console: Console, diagnosis: Diagnosis) -> None:
     console.print(table, Text(words["method"], "dim"), sep="\n")
 
 
-def _show_recommendation(console: Console, diagnosis: Diagnosis) -> None:
-    if diagnosis.recommendation is None:
+def _show_models(console: Console, words: dict[str, Any] | None) -> None:
+    if words is None:
+        return
+    console.print(Text("\nAll models (held-out rows)", "bold"))
+    table = _table("model", f"accuracy, % ({words['largest']})", "balanced accuracy, %", "log-loss")
+    for place, row in enumerate(words["rows"]):
+        style = "bold green" if place == 0 else ""
+        cells = (row["accuracy"], row["balanced_accuracy"], row["log_loss"])
+        table.add_row(Text(row["name"]), *(Text(cell, style) for cell in cells))
+    console.print(table, Text(words["method"], "dim"), sep="\n")
+
+
+def _show_recommendation(console: Console, diagnosis: Diagnosis, best: dict[str, Any] | None) -> None:
+    if diagnosis.recommendation is None or best is None:
         return
     words = wording.recommendation_words(diagnosis.recommendation)
-    body = Text(f"{words['verdict']}\n", "bold")
+    body = Text(f"Best model found: {best['title']}\n", "bold")
+    for sentence in best["sentences"]:
+        body.append(f"{sentence}\n", "not bold")
+    body.append(f"\nDoes mixing help? {words['verdict']}: {words['effect']}\n", "bold")
     why = f": {words['why']}" if words["why"] else ""
     body.append(f"{words['confidence']}{why}; probability {words['probability']} {words['that']}\n", "not bold")
     for sentence in (*words["reasons"], *words["cautions"]):

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import io
+import os
+import signal
 import sys
+from types import FrameType
 
 EXTRA = {"typer", "rich", "pandas", "matplotlib", "jinja2", "click"}
+INTERRUPTED = 130
+SENTENCE = "genlabel: interrupted\n"
+CLEAR = "\r\x1b[K\x1b[?25h"  # the line of the progress bar, and the cursor again
 
 
 def main() -> None:
     """Run `genlabel`."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a job in the background is deaf
+        signal.signal(signal.SIGINT, end_at_once)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # of letters that the terminal has no code for
@@ -24,5 +32,10 @@ def main() -> None:
         sys.exit(f"genlabel needs {package}: pip install 'genlabel-plugins[cli]'")
     except OSError as error:  # what is printed has no place to go, such as a full disk
         sys.exit(f"genlabel: {error}")
-    except KeyboardInterrupt:  # before or after the diagnosis
-        sys.exit(130)
+
+
+def end_at_once(signum: int, frame: FrameType | None) -> None:
+    """End the process with one sentence; an exception amid an import may be swallowed, or end in others."""
+    sentence = CLEAR + SENTENCE if os.isatty(2) else SENTENCE
+    os.write(2, sentence.encode())
+    os._exit(INTERRUPTED)

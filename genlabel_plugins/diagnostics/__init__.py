@@ -5,9 +5,10 @@ from genlabel_plugins.diagnostics.questions.density_fit import BackendFit, fit_b
 from genlabel_plugins.diagnostics.questions.diagnosis import Diagnosis, diagnose
 from genlabel_plugins.diagnostics.questions.projection import Projection, make_projection
 from genlabel_plugins.diagnostics.questions.recommendation import Recommendation, recommend
+from genlabel_plugins.diagnostics.questions.standings import Standing
 from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable, TableError
 from genlabel_plugins.diagnostics.reading.preparation import load_table, prepare_table
-from genlabel_plugins.diagnostics.report.as_json import to_json
+from genlabel_plugins.diagnostics.report.as_json import json_schema, to_json
 from genlabel_plugins.diagnostics.report.html import Report
 
 __all__ = [
@@ -20,9 +21,11 @@ __all__ = [
     "Recommendation",
     "Report",
     "Setting",
+    "Standing",
     "TableError",
     "diagnose",
     "fit_backend",
+    "json_schema",
     "load_table",
     "make_projection",
     "prepare_table",

@@ -9,7 +9,8 @@ from sklearn.model_selection import StratifiedKFold
 
 from genlabel_plugins import GenLabel, intrusion_rates, register_backend, unregister_backend
 from genlabel_plugins.diagnostics import Diagnosis, LabeledTable, TableError, diagnose, fit_backend, make_projection
-from genlabel_plugins.diagnostics.questions._repeated_folds import next_repeat, twin_splits
+from genlabel_plugins.diagnostics.questions._folds import twin_splits
+from genlabel_plugins.diagnostics.questions._repeated_folds import next_repeat
 from genlabel_plugins.diagnostics.questions.comparison import scheme_is
 from genlabel_plugins.diagnostics.questions.density_fit import score
 from genlabel_plugins.diagnostics.questions.recommendation import SCHEMES

@@ -50,8 +50,8 @@ def noted_interrupts() -> Iterator[Interrupts]:
         signal.signal(signal.SIGINT, earlier)
 
 
-class OutOfTimeError(Exception):
-    """Work did not end in time."""
+class OutOfTimeError(BaseException):
+    """Work did not end in time; no library catches it as an error of its own."""
 
 
 @contextmanager

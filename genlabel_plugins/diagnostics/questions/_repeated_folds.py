@@ -1,73 +1,81 @@
-"""Runs the cross-validation of all schemes, repeat by repeat."""
+"""Runs the cross-validation of all models, repeat by repeat."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from genlabel_plugins.diagnostics.questions._folds import N_FOLDS, block_splits, make_splits
+from genlabel_plugins.diagnostics.questions._held_out import (
+    CLASS_SHARES,
+    FOREST,
+    SEARCH,
+    candidate_probabilities,
+    class_shares,
+    scores,
+    sklearn_probabilities,
+    stacked_probabilities,
+    yardsticks,
+)
+from genlabel_plugins.diagnostics.questions._interrupts import OutOfTimeError
 from genlabel_plugins.diagnostics.questions.comparison import Comparison, setting_of
 from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
-from genlabel_plugins.selection import Candidate, candidate_grid, cross_validate
-from genlabel_plugins.selection.search import Split, stratified_splits
+from genlabel_plugins.selection import Candidate, candidate_grid
+from genlabel_plugins.selection.search import Split
 
 GAMMAS, COARSE_GAMMAS = (0.2, 0.4, 0.6, 0.8, 1.0), (0.5, 1.0)
-LEARNING_RATES, COARSE_LEARNING_RATES = (0.1, 0.01, 0.001), (0.1, 0.01)
-N_FOLDS = 5
+CS, COARSE_CS = (0.001, 0.01, 0.1, 1.0, 10.0), (0.01, 0.1, 1.0)
+SEARCHED = ("gm", "kde")  # by GenLabelClassifierCV
 MIN_ROWS = 500  # to which a large table is shrunk at most
-MAX_WORK = 1_600_000  # about eight seconds a repeat on one core
+MAX_WORK = 1_600_000  # a few seconds a repeat on one core
 
 
-def next_repeat(table: LabeledTable, done: Comparison | None, backends: Sequence[str], *, seed: int = 0) -> Comparison:
-    """Cross-validate all candidates once more, on new folds.
+def next_repeat(
+    table: LabeledTable,
+    done: Comparison | None,
+    backends: Sequence[str],
+    *,
+    densities: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Comparison:
+    """Cross-validate all models once more, on new folds.
 
     Args:
         table: Rows and classes; to bound the time, of large tables a sample is used, for many classes a coarse grid.
         done: Repeats so far.
         backends: Densities that GenLabel is tried with.
+        densities: Densities that classify alone; by default the same.
         seed: Seed of the first repeat.
 
     Returns:
         All repeats.
     """
-    n_classes = len(table.class_names)
-    rows = table.shrunk_to(affordable_rows(table.x.shape[1], n_classes), seed)
-    x, target = table.x[rows], table.target[rows]
-    is_coarse = work(len(rows), x.shape[1], n_classes) > 3 * MAX_WORK
-    candidates = _candidates(backends, is_coarse)
-    n_done = done.n_repeats if done else 0
-    seed += n_done
-    splits = twin_splits(x, target, seed)
-    fresh = cross_validate(x, target, candidates, n_folds=N_FOLDS, splits=splits, n_classes=n_classes, seed=seed)
-    earlier = [done] if done else []
-    return Comparison(
-        settings=tuple(setting_of(candidate) for candidate in candidates),
-        learning_rates=tuple(candidate.learning_rate or 0.0 for candidate in candidates),
-        accuracy=torch.cat([*(repeat.accuracy for repeat in earlier), fresh.accuracy]),
-        log_loss=torch.cat([*(repeat.log_loss for repeat in earlier), fresh.log_loss]),
-        n_folds=fresh.n_folds,
-        n_rows=len(rows),
+    rows = table.shrunk_to(affordable_rows(table.x.shape[1], len(table.class_names)), seed)
+    fold_seed = seed + (done.n_repeats if done else 0)
+    splits, method = make_splits(table, rows, fold_seed)
+    names = [name for name in yardsticks(seed) if done is None or name != FOREST]  # which takes as long as all others
+    candidates = _candidates(table, len(rows), backends, densities or backends)
+    fresh = replace(
+        _cross_validated(table, rows, splits, candidates, seed=fold_seed, yardstick_names=names), method=method
     )
+    return fresh if done is None else _joined(done, fresh)
 
 
-def twin_splits(x: Tensor, target: Tensor, seed: int) -> list[Split] | None:
-    """Folds that hold out rows together which are the same; None, which is folds of rows, where all rows differ.
-
-    Example:
-        >>> x = torch.arange(20.0)[:, None] // 2
-        >>> splits = twin_splits(x, torch.arange(20) // 10, seed=0)
-        >>> [len(held_out) for _, held_out in splits], set(x[splits[0][0]].flatten()) & set(x[splits[0][1]].flatten())
-        ([4, 4, 4, 4, 4], set())
-    """
-    _, first, twins = np.unique(x.numpy(force=True), axis=0, return_index=True, return_inverse=True)
-    if len(first) == len(x):
-        return None
-    splits = stratified_splits(target.numpy(force=True)[first], N_FOLDS, seed=seed)
-    held_out = [np.isin(twins.ravel(), test) for _, test in splits]
-    return [(np.flatnonzero(~is_held_out), np.flatnonzero(is_held_out)) for is_held_out in held_out]
+def compare_in_blocks(
+    table: LabeledTable, backends: Sequence[str], *, densities: Sequence[str] | None = None, seed: int = 0
+) -> Comparison:
+    """Cross-validate all models on blocks of consecutive rows."""
+    rows = table.shrunk_to(affordable_rows(table.x.shape[1], len(table.class_names)), seed)
+    candidates = _candidates(table, len(rows), backends, densities or backends)
+    names = tuple(yardsticks(seed))
+    splits = block_splits(table.target[rows])
+    found = _cross_validated(table, rows, splits, candidates, seed=seed, yardstick_names=names)
+    return replace(found, method=f"Cross-validation in {N_FOLDS} blocks of consecutive rows")
 
 
 def work(n_rows: int, n_columns: int, n_classes: int) -> float:
@@ -86,11 +94,71 @@ def affordable_rows(n_columns: int, n_classes: int) -> int:
     return max(MIN_ROWS, round(1000 * (math.sqrt(1 + each / 500) - 1)))
 
 
-def _candidates(backends: Sequence[str], is_coarse: bool) -> list[Candidate]:
-    """All settings, on mixed rows alone and beside the clean batch."""
-    gammas, learning_rates = (COARSE_GAMMAS, COARSE_LEARNING_RATES) if is_coarse else (GAMMAS, LEARNING_RATES)
+def _cross_validated(
+    table: LabeledTable,
+    rows: Tensor,
+    splits: Sequence[Split],
+    candidates: Sequence[Candidate],
+    *,
+    seed: int,
+    yardstick_names: Sequence[str],
+) -> Comparison:
+    x, target, n_classes = table.x[rows], table.target[rows], len(table.class_names)
+    searched = [m for m, candidate in enumerate(candidates) if _is_searched(candidate)]
+    targets = [target[test] for _, test in splits]
+    scored, kept = [], []
+    for split, labels in zip(splits, targets, strict=True):
+        probabilities = candidate_probabilities(x, target, split, candidates, n_classes=n_classes, seed=seed)
+        scored.append(scores(probabilities, labels))
+        kept.append(probabilities[..., searched])
+    found = {
+        CLASS_SHARES: [class_shares(target, split, n_classes) for split in splits],
+        SEARCH: stacked_probabilities(kept, targets, [candidates[m] for m in searched]),
+    }
+    makers = yardsticks(seed)
+    with suppress(OutOfTimeError):  # which comes but once: without a yardstick there still is an answer
+        for name in yardstick_names:
+            found[name] = [sklearn_probabilities(makers[name], x, target, split, n_classes) for split in splits]
+    accuracy, balanced_accuracy, log_loss = torch.stack(scored, 1)
+    return Comparison(
+        settings=tuple(setting_of(candidate) for candidate in candidates),
+        Cs=tuple(candidate.C for candidate in candidates),
+        accuracy=accuracy,
+        log_loss=log_loss,
+        n_folds=len(splits),
+        n_rows=len(rows),
+        balanced_accuracy=balanced_accuracy,
+        others={
+            name: torch.stack([scores(p[..., None], labels)[:, 0] for p, labels in zip(each, targets, strict=True)])
+            for name, each in found.items()
+        },
+    )
+
+
+def _joined(done: Comparison, fresh: Comparison) -> Comparison:
+    def both(name: str) -> Tensor:
+        return torch.cat([getattr(done, name), getattr(fresh, name)])
+
+    return replace(
+        fresh,
+        accuracy=both("accuracy"),
+        log_loss=both("log_loss"),
+        balanced_accuracy=both("balanced_accuracy"),
+        others={name: torch.cat([each, fresh.others.get(name, each[:0])]) for name, each in done.others.items()},
+    )
+
+
+def _candidates(table: LabeledTable, n_rows: int, backends: Sequence[str], densities: Sequence[str]) -> list[Candidate]:
+    """All settings, on mixed rows alone and beside the clean batch, the densities alone first."""
+    is_coarse = work(n_rows, table.x.shape[1], len(table.class_names)) > 3 * MAX_WORK
+    gammas, Cs = (COARSE_GAMMAS, COARSE_CS) if is_coarse else (GAMMAS, CS)
+    alone = candidate_grid(schemes=("density",), backends=densities)
     grids = [
-        candidate_grid(backends=backends, gammas=gammas, learning_rates=learning_rates, keep_clean=keep_clean)
+        candidate_grid(backends=backends, gammas=gammas, Cs=Cs, keep_clean=keep_clean)
         for keep_clean in ((True,) if is_coarse else (False, True))
     ]
-    return list(dict.fromkeys(candidate for grid in grids for candidate in grid))
+    return list(dict.fromkeys(candidate for grid in (alone, *grids) for candidate in grid))
+
+
+def _is_searched(candidate: Candidate) -> bool:
+    return candidate.backend in (None, *SEARCHED) and not candidate.keep_clean

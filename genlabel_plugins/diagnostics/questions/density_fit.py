@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from genlabel_plugins.densities._temperature import HOTTEST, best_temperature
 from genlabel_plugins.densities.registry import make_backend
+from genlabel_plugins.diagnostics.questions._folds import make_splits
 from genlabel_plugins.diagnostics.reading.labeled_table import MIN_ROWS_PER_CLASS, LabeledTable
 from genlabel_plugins.relabeler import GenLabel
-from genlabel_plugins.scoring import held_out, hits
+from genlabel_plugins.scoring import fit_copy, held_out, hits
 
 TRUSTED_ACCURACY = 0.95  # the paper's rule of thumb
 MIN_HELD_OUT = 20  # rows from which on the rule of thumb is applied
@@ -130,11 +131,16 @@ def fit_backend(name: str, table: LabeledTable, *, seed: int = 0) -> BackendFit:
     x, params = _inputs(name, table)
     target = table.target
     trained = is_trained(name)
-    if trained:
-        rows = table.shrunk_to(MAX_TRAINED_ROWS, seed)
-        x, target = x[rows], target[rows]
+    rows = table.shrunk_to(MAX_TRAINED_ROWS if trained else len(x), seed)
+    x, target = x[rows], target[rows]
     model = GenLabel(make_backend(name, **params))
-    folds = held_out(model, x, target, MIN_ROWS_PER_CLASS, torch.Generator().manual_seed(seed))
+    folds: Iterable[tuple[Tensor, Tensor]]
+    if table.groups is None and table.time is None:
+        folds = held_out(model, x, target, MIN_ROWS_PER_CLASS, torch.Generator().manual_seed(seed))
+    else:
+        splits, _ = make_splits(table, rows, seed)
+        n_classes = len(table.class_names)
+        folds = ((fit_copy(model, x[a], target[a], n_classes).log_joint(x[b]), target[b]) for a, b in splits)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         scored = list(islice(folds, 1 if trained else None))

@@ -12,12 +12,14 @@ from typing import Any, NamedTuple
 import torch
 
 from genlabel_plugins.densities.registry import list_backends
+from genlabel_plugins.diagnostics.questions._folds import is_ordered
 from genlabel_plugins.diagnostics.questions._interrupts import OutOfTimeError, deadline, noted_interrupts
-from genlabel_plugins.diagnostics.questions._repeated_folds import next_repeat
+from genlabel_plugins.diagnostics.questions._repeated_folds import compare_in_blocks, next_repeat
 from genlabel_plugins.diagnostics.questions.comparison import Comparison
 from genlabel_plugins.diagnostics.questions.density_fit import BackendFit, fit_backend, is_trained
 from genlabel_plugins.diagnostics.questions.projection import Projection, make_projection
 from genlabel_plugins.diagnostics.questions.recommendation import Recommendation, recommend
+from genlabel_plugins.diagnostics.questions.standings import Standing, standings
 from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable, brief
 from genlabel_plugins.mixing.intrusion import IntrusionRates, intrusion_rates
 
@@ -34,7 +36,9 @@ class Diagnosis:
         table: Rows and classes.
         intrusion: How often mixup lands on a class that was not mixed, per pair of classes.
         fits: Held-out quality of backends, by name.
-        comparison: Cross-validated accuracy of no mixing, mixup and GenLabel.
+        comparison: Cross-validated scores of no mixing, mixup, GenLabel and other models.
+        blocks: The same in blocks of consecutive rows, where these resemble each other.
+        standings: All models that were compared, the best first.
         recommendation: What to do.
         projection: A picture's worth of mixed rows and labels.
         skipped: Why a step was left out, by its title.
@@ -47,6 +51,8 @@ class Diagnosis:
     intrusion: IntrusionRates | None = None
     fits: Mapping[str, BackendFit] = field(default_factory=dict)
     comparison: Comparison | None = None
+    blocks: Comparison | None = None
+    standings: tuple[Standing, ...] = ()
     recommendation: Recommendation | None = None
     projection: Projection | None = None
     skipped: Mapping[str, str] = field(default_factory=dict)
@@ -84,11 +90,11 @@ def diagnose(
 
     Args:
         table: Rows and classes.
-        backends: Names of the densities to score; by default all that are registered. GenLabel is compared with `gm`,
-            `kde` and whichever others are named here and need no training.
+        backends: Names of the densities to score; by default all that are registered and need no training. GenLabel is
+            compared with `gm`, `kde` and whichever others are named here and need no training.
         seed: Seed of folds, mixed rows and training.
-        time_limit: Seconds within which extras must be done: repeats of the comparison, backends that train networks.
-            What is not done by then is left out, and said.
+        time_limit: Seconds within which all must be done: what is not done by then is left out, and said. 0 leaves out
+            all that is optional, such as repeats of the comparison, and takes the time that the rest needs.
         on_step: Called before each step and after the last, with what is known; `missing[0]` is the step to come.
 
     Returns:
@@ -106,7 +112,7 @@ def diagnose(
     if not time_limit >= 0:
         raise ValueError(f"time_limit must be seconds from 0, got {time_limit}")
     begin = time.perf_counter()
-    steps = plan(backends, seed)
+    steps = plan(backends, seed, table)
     diagnosis = Diagnosis(table)
     with noted_interrupts() as interrupts:
         try:
@@ -115,11 +121,12 @@ def diagnose(
                 diagnosis = replace(diagnosis, missing=missing, seconds=time.perf_counter() - begin)
                 if on_step:
                     on_step(diagnosis)
-                time_left = begin + time_limit - time.perf_counter() if step.is_extra else math.inf
+                is_bound = step.is_extra or time_limit > 0
+                time_left = begin + time_limit - time.perf_counter() if is_bound else math.inf
                 try:
                     known = _in_time(step, diagnosis, time_left)
                 except OutOfTimeError:
-                    known = {"skipped": {**diagnosis.skipped, step.title: f"not done within {time_limit:g} s"}}
+                    known = {"skipped": {**diagnosis.skipped, step.title: f"not done within {time_limit:.3g} s"}}
                 except Exception as error:  # a backend may be anybody's
                     known = {"skipped": {**diagnosis.skipped, step.title: brief(error)}}
                 if interrupts.arrived:  # and a training swallowed it
@@ -134,8 +141,8 @@ def diagnose(
     return diagnosis
 
 
-def plan(backends: Sequence[str] | None = None, seed: int = 0) -> list[Step]:
-    """Steps of a diagnosis in their order.
+def plan(backends: Sequence[str] | None = None, seed: int = 0, table: LabeledTable | None = None) -> list[Step]:
+    """Steps of a diagnosis in their order, for a certain table or any.
 
     Raises:
         ValueError: If a backend is not registered, or none is named.
@@ -153,13 +160,24 @@ def plan(backends: Sequence[str] | None = None, seed: int = 0) -> list[Step]:
             raise ValueError(f"backend must be one of {known}, got {name!r}")
     slow = [name for name in names if _is_slow(name)]
     fast = [name for name in names if name not in slow]
+    if backends is None:
+        slow = []  # they take longer than all else, and bear on nothing else
     slow.sort(key=lambda name: SLOW.index(name) if name in SLOW else len(SLOW))
     added = [name for name in fast if backends is not None and name not in (*COMPARED, "mixed_types")]
-    compare = partial(_compare, backends=(*COMPARED, *added), seed=seed)
+    compared = (*COMPARED, *added)
+    alone = tuple(dict.fromkeys((*compared, *(name for name in fast if name != "mixed_types"))))
+    options: dict[str, Any] = {"backends": compared, "densities": alone, "seed": seed}
+    compare = partial(_compare, **options)
+    in_time = table is not None and table.time is not None
+    n_repeats = 1 if in_time else N_REPEATS  # time has one order
+    is_plain = table is not None and table.time is None and table.groups is None
+    is_series = table is not None and is_plain and is_ordered(table.standardized(), table.target)
+    in_blocks = Step("comparison in blocks", partial(_compare_in_blocks, **options), is_extra=True)
     return [
         Step("intrusion per pair of classes", partial(_intrusion, seed=seed)),
         *(Step(f"backend {name}", partial(_fit, name=name, seed=seed)) for name in fast),
-        *(Step(f"comparison {r + 1} of {N_REPEATS}", compare, is_extra=r > 0) for r in range(N_REPEATS)),
+        *(Step(f"comparison {r + 1} of {n_repeats}", compare, is_extra=r > 0) for r in range(n_repeats)),
+        *([in_blocks] if is_series else []),
         Step("picture", partial(_projection, seed=seed)),
         *(Step(f"backend {name}", partial(_fit, name=name, seed=seed), is_extra=True) for name in slow),
     ]
@@ -172,16 +190,24 @@ def _intrusion(diagnosis: Diagnosis, seed: int) -> dict[str, Any]:
 
 def _fit(diagnosis: Diagnosis, name: str, seed: int) -> dict[str, Any]:
     fits = {**diagnosis.fits, name: fit_backend(name, diagnosis.table, seed=seed)}
-    return {"fits": fits, **_advice(diagnosis.table, diagnosis.comparison, fits)}
+    return {"fits": fits, **_advice(replace(diagnosis, fits=fits))}
 
 
-def _compare(diagnosis: Diagnosis, backends: Sequence[str], seed: int) -> dict[str, Any]:
-    comparison = next_repeat(diagnosis.table, diagnosis.comparison, backends, seed=seed)
-    return {"comparison": comparison, **_advice(diagnosis.table, comparison, diagnosis.fits)}
+def _compare(diagnosis: Diagnosis, **options: Any) -> dict[str, Any]:
+    comparison = next_repeat(diagnosis.table, diagnosis.comparison, **options)
+    return {"comparison": comparison, **_advice(replace(diagnosis, comparison=comparison))}
 
 
-def _advice(table: LabeledTable, comparison: Comparison | None, fits: Mapping[str, BackendFit]) -> dict[str, Any]:
-    return {} if comparison is None else {"recommendation": recommend(table, comparison, fits)}
+def _compare_in_blocks(diagnosis: Diagnosis, **options: Any) -> dict[str, Any]:
+    blocks = compare_in_blocks(diagnosis.table, **options)
+    return {"blocks": blocks, **_advice(replace(diagnosis, blocks=blocks))}
+
+
+def _advice(known: Diagnosis) -> dict[str, Any]:
+    if known.comparison is None:
+        return {}
+    advice = recommend(known.table, known.comparison, known.fits, known.blocks)
+    return {"standings": standings(known.comparison), "recommendation": advice}
 
 
 def _projection(diagnosis: Diagnosis, seed: int) -> dict[str, Any]:

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
-from genlabel_plugins.diagnostics.questions.comparison import SCHEME_NAMES, Comparison, Estimate, Setting, scheme_is
+from genlabel_plugins.diagnostics.questions.comparison import (
+    SCHEME_NAMES,
+    Comparison,
+    Estimate,
+    Score,
+    Setting,
+    scheme_is,
+)
 from genlabel_plugins.diagnostics.questions.density_fit import BackendFit
+from genlabel_plugins.diagnostics.questions.standings import has_learnt, standings
 from genlabel_plugins.diagnostics.reading._class_rows import count
 from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
 
@@ -16,6 +25,11 @@ FEW_ROWS = 200
 MUCH = 0.05  # of accuracy
 SCHEMES = ("none", "mixup", "genlabel")  # the simplest first
 DO_NOT_MIX, NO_NEED, MIXUP_IS_FINE = "Do not mix", "No need to mix", "Mixup is fine"
+NOTHING = "Nothing to learn here"
+BY_OTHER_SCORES: tuple[tuple[Score, str], ...] = (("balanced_accuracy", "balanced accuracy"), ("log_loss", "log-loss"))
+NEGLIGIBLE = 0.01  # of accuracy
+UNEVEN = 5  # times as many rows as in the smallest class
+Effect = Literal["helpful", "harmful", "useless", "unclear", "nothing"]
 
 
 @dataclass(frozen=True)
@@ -23,27 +37,61 @@ class Recommendation:
     """A recommendation with its reasons.
 
     Attributes:
-        verdict: "Do not mix"; "No need to mix", where something else is likely to be more accurate, but is not shown
-            to be; "Mixup is fine"; or such as "GenLabel gm, gamma 0.8".
+        verdict: "Nothing to learn here"; "Do not mix"; "No need to mix", where something else is likely to be more
+            accurate, but is not shown to be; "Mixup is fine"; or such as "GenLabel gm, gamma 0.8".
         setting: What it stands for.
-        learning_rate: Of the logistic regression that did best under this setting.
+        C: Inverse strength of the penalty of the logistic regression that did best under this setting.
         probability: That what is recommended is more accurate than everything simpler; of the simplest, that nothing
             else is more accurate.
         confidence: The probability in words; after a colon, why it is low.
         reasons: Sentences with the numbers.
         cautions: Sentences on what to mind.
+        effect: What mixing does here, in words; "nothing" to learn comes before all else.
     """
 
     verdict: str
     setting: Setting
-    learning_rate: float
+    C: float
     probability: float
     confidence: str
     reasons: tuple[str, ...]
     cautions: tuple[str, ...]
+    effect: Effect = "unclear"
 
 
-def recommend(table: LabeledTable, comparison: Comparison, fits: Mapping[str, BackendFit]) -> Recommendation:
+class Decision(NamedTuple):
+    """The scheme chosen, by one score.
+
+    Attributes:
+        scheme: The simplest, unless another is better than every simpler one with a probability of 0.9.
+        better: Probability that each scheme is better than each simpler one.
+    """
+
+    scheme: str
+    better: Mapping[str, Mapping[str, float]]
+
+    @property
+    def simpler(self) -> Mapping[str, float]:
+        """Probability that the scheme chosen is better than each simpler one."""
+        return self.better[self.scheme]
+
+    @property
+    def rivals(self) -> dict[str, float]:
+        """Probability that each less simple scheme is better than the one chosen."""
+        return {scheme: than[self.scheme] for scheme, than in self.better.items() if self.scheme in than}
+
+    @property
+    def probability(self) -> float:
+        """That what is chosen is better than everything simpler; of the simplest, that nothing else is better."""
+        return min(self.simpler.values()) if self.simpler else 1 - max(self.rivals.values())
+
+
+def recommend(
+    table: LabeledTable,
+    comparison: Comparison,
+    fits: Mapping[str, BackendFit],
+    blocks: Comparison | None = None,
+) -> Recommendation:
     """Recommend the simplest scheme, unless another is more accurate than every simpler one with a probability of 0.9.
 
     The probabilities compare what a user would do: choose the best setting of a scheme on some rows, use it on others.
@@ -52,26 +100,48 @@ def recommend(table: LabeledTable, comparison: Comparison, fits: Mapping[str, Ba
         table: Rows and classes.
         comparison: Cross-validated accuracy of all candidates, of all three schemes.
         fits: Held-out quality of backends, by name.
+        blocks: The same in blocks of consecutive rows, where these resemble each other.
     """
+    decision = decide(comparison)
+    is_learnt = has_learnt(comparison)
+    if not is_learnt:
+        decision = decision._replace(scheme="none")
+    best = comparison.best(scheme_is(decision.scheme))
+    setting, probability = comparison.settings[best], decision.probability
+    return Recommendation(
+        verdict=_verdict(setting, probability) if is_learnt else NOTHING,
+        setting=setting,
+        C=comparison.Cs[best],
+        probability=probability,
+        confidence=_confidence(probability, decision.better) if is_learnt else "no model beats the largest class",
+        reasons=tuple(_reasons(comparison, decision)),
+        cautions=tuple(_cautions(table, comparison, setting, fits, blocks)),
+        effect=_effect(comparison, decision) if is_learnt else "nothing",
+    )
+
+
+def decide(comparison: Comparison, by: Score = "accuracy") -> Decision:
+    """Choose a scheme by one score."""
     better = {
-        scheme: {s: comparison.probability_better(scheme_is(scheme), scheme_is(s)) for s in SCHEMES[:place]}
+        scheme: {s: comparison.probability_better(scheme_is(scheme), scheme_is(s), by) for s in SCHEMES[:place]}
         for place, scheme in enumerate(SCHEMES)
     }
-    chosen = [scheme for scheme in SCHEMES if all(p >= LIKELY for p in better[scheme].values())][-1]
-    simpler = better[chosen]
-    rivals = {scheme: than[chosen] for scheme, than in better.items() if chosen in than}
-    probability = min(simpler.values()) if simpler else 1 - max(rivals.values())
-    best = comparison.best(scheme_is(chosen))
-    setting = comparison.settings[best]
-    return Recommendation(
-        verdict=_verdict(setting, probability),
-        setting=setting,
-        learning_rate=comparison.learning_rates[best],
-        probability=probability,
-        confidence=_confidence(probability, better),
-        reasons=tuple(_reasons(comparison, chosen, simpler, rivals)),
-        cautions=tuple(_cautions(table, comparison, setting, fits)),
-    )
+    return Decision([scheme for scheme in SCHEMES if all(p >= LIKELY for p in better[scheme].values())][-1], better)
+
+
+def _effect(comparison: Comparison, decision: Decision) -> Effect:
+    """Whether mixing helps, harms or changes nothing, or the rows are too few to tell."""
+    if decision.scheme != "none":
+        return "helpful"
+    clean = comparison.chosen_elsewhere(scheme_is("none"))
+    gains = [comparison.chosen_elsewhere(scheme_is(scheme)) - clean for scheme in SCHEMES[1:]]
+    within = [
+        1 - comparison.probability_positive(gain, NEGLIGIBLE) - comparison.probability_positive(-gain, NEGLIGIBLE)
+        for gain in gains
+    ]
+    if min(within) >= LIKELY:
+        return "useless"
+    return "harmful" if decision.probability >= LIKELY else "unclear"
 
 
 def probability_text(probability: float) -> str:
@@ -118,10 +188,9 @@ def _confidence(probability: float, better: Mapping[str, Mapping[str, float]]) -
     )
 
 
-def _reasons(
-    comparison: Comparison, chosen: str, simpler: Mapping[str, float], rivals: Mapping[str, float]
-) -> list[str]:
+def _reasons(comparison: Comparison, decision: Decision) -> list[str]:
     """Sentences with the numbers that decided."""
+    chosen, simpler, rivals = decision.scheme, decision.simpler, decision.rivals
     scored = [f"{SCHEME_NAMES[s]} {_percent(comparison.honest_estimate(scheme_is(s)))}" for s in SCHEMES]
     reasons = [
         "Held-out accuracy of logistic regression, each setting chosen on other rows than it is scored on: "
@@ -137,13 +206,27 @@ def _reasons(
         "The simplest scheme wins unless another is more accurate than every simpler one with a probability of "
         f"{LIKELY}."
     )
+    for by, name in BY_OTHER_SCORES:
+        other = decide(comparison, by)
+        verdict = _verdict(comparison.settings[comparison.best(scheme_is(other.scheme), by)], other.probability)
+        reasons.append(f"By {name}: {verdict} (probability {probability_text(other.probability)}).")
     return reasons
 
 
 def _cautions(
-    table: LabeledTable, comparison: Comparison, setting: Setting, fits: Mapping[str, BackendFit]
+    table: LabeledTable,
+    comparison: Comparison,
+    setting: Setting,
+    fits: Mapping[str, BackendFit],
+    blocks: Comparison | None,
 ) -> list[str]:
-    cautions = []
+    cautions = [] if blocks is None else [_on_blocks(comparison, blocks)]
+    largest = float(table.counts.max() / table.counts.sum())
+    if table.counts.max() >= UNEVEN * table.counts.min():
+        cautions.append(
+            f"The largest class holds {100 * largest:.1f} % of the rows: plain accuracy hardly sees the smallest, so "
+            "go by balanced accuracy and log-loss where they choose otherwise."
+        )
     linear = max(comparison.honest_estimate(scheme_is(scheme)).mean for scheme in SCHEMES)
     compared = {other.backend for other in comparison.settings}
     if comparison.n_rows < FEW_ROWS:
@@ -190,6 +273,19 @@ def _cautions(
         "Measured with logistic regression. A larger network may answer otherwise: compare the schemes there too."
     )
     return cautions
+
+
+def _on_blocks(comparison: Comparison, blocks: Comparison) -> str:
+    """What becomes of the best model where whole blocks of rows are held out."""
+    best = standings(comparison)[0]
+    inside = {each.name: each for each in standings(blocks)}
+    first = next(iter(inside))
+    return (
+        "Neighboring rows resemble each other, as in a table in the order of time, and random folds part them: "
+        f"{best.name} has {_percent(best.accuracy)} there, but {_percent(inside[best.name].accuracy)} in blocks of "
+        f"consecutive rows, where the best is {first} with {_percent(inside[first].accuracy)}. If new rows come from "
+        "elsewhere or later, name the column of groups (--groups) or of times (--time)."
+    )
 
 
 def _percent(estimate: Estimate) -> str:

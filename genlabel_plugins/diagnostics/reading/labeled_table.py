@@ -35,6 +35,9 @@ class LabeledTable:
         treatments: What was done to the rows and columns, a sentence each.
         giveaways: Columns that give the class away, a sentence each; by default those found among the columns of `x`.
         code: How a script reads the file: by pandas where that gives these rows, else by `load_table`.
+        groups: Index of the group of each row, shape `(N,)`, where rows of a group are held out together.
+        time: Place of each row in time, shape `(N,)`, where later rows are predicted from earlier ones.
+        blocks_name: What the groups or times are called.
 
     Raises:
         TableError: If rows and classes do not fit together, or too few are left.
@@ -56,6 +59,9 @@ class LabeledTable:
     treatments: Sequence[str] = ()
     giveaways: Sequence[str] | None = None
     code: str = "pd.read_csv('table.csv')"
+    groups: Tensor | None = None
+    time: Tensor | None = None
+    blocks_name: str = ""
 
     def __post_init__(self) -> None:
         """Fill in names and check that a diagnosis is possible."""
@@ -66,6 +72,12 @@ class LabeledTable:
             )
         if not self.x.shape[1]:
             raise TableError("no column is left to tell the classes apart")
+        if self.groups is not None and self.time is not None:
+            raise TableError("rows are held out by groups or by time, not by both")
+        for name in ("groups", "time"):
+            held = getattr(self, name)
+            if held is not None and held.shape != self.target.shape:
+                raise TableError(f"{name} must have shape {tuple(self.target.shape)}, got {tuple(held.shape)}")
         if not bool(torch.isfinite(self.x).all()):
             raise TableError("x must be finite, got NaN or infinity")
         counts = torch.bincount(self.target)

@@ -11,6 +11,7 @@ import torch
 from sklearn.decomposition import PCA
 
 from genlabel_plugins._state import mean_and_spread
+from genlabel_plugins.diagnostics.reading._blocks import as_blocks, take_blocks
 from genlabel_plugins.diagnostics.reading._class_rows import class_labels, count, large_enough
 from genlabel_plugins.diagnostics.reading._columns import Encoded, encode_columns, row_counters
 from genlabel_plugins.diagnostics.reading._files import read_table
@@ -32,6 +33,8 @@ def load_table(
     encoding: str | None = None,
     sheet: str | None = None,
     header: bool = True,
+    groups: str | None = None,
+    time: str | None = None,
     max_rows: int = 5000,
     seed: int = 0,
 ) -> LabeledTable:
@@ -43,6 +46,8 @@ def load_table(
         encoding: Of a text file; by default UTF-8, and Latin-1 where that fails.
         sheet: Of a spreadsheet, by name or by place counted from 1; by default the one that holds the target.
         header: Whether the first line of text or of a sheet names the columns; else they are called V1, V2, ...
+        groups: Column that says which rows belong together, and are held out together.
+        time: Column of times, where later rows are to be predicted from earlier ones.
         max_rows: Rows that are used; of more, a stratified sample.
         seed: Seed of the sample.
 
@@ -55,13 +60,18 @@ def load_table(
     """
     target = target.strip()  # as the names of columns are
     file = read_table(path, target=target, encoding=encoding, sheet=sheet, header=header)
-    table = prepare_table(file.frame, target, name=Path(path).name, notes=file.notes, max_rows=max_rows, seed=seed)
+    blocks = {"groups": groups, "time": time}
+    table = prepare_table(
+        file.frame, target, name=Path(path).name, notes=file.notes, **blocks, max_rows=max_rows, seed=seed
+    )
     if file.code and not table.treatments:
         return replace(table, code=file.code)
     defaults = {
         "encoding": (encoding, None),
         "sheet": (sheet, None),
         "header": (header, True),
+        "groups": (groups, None),
+        "time": (time, None),
         "max_rows": (max_rows, 5000),
         "seed": (seed, 0),
     }
@@ -75,6 +85,8 @@ def prepare_table(
     *,
     name: str = "table",
     notes: list[str] | None = None,
+    groups: str | None = None,
+    time: str | None = None,
     max_rows: int = 5000,
     seed: int = 0,
 ) -> LabeledTable:
@@ -85,6 +97,8 @@ def prepare_table(
         target: Name of the column of classes.
         name: Where the frame comes from.
         notes: What was done to it already.
+        groups: Column that says which rows belong together, and are held out together.
+        time: Column of times, where later rows are to be predicted from earlier ones.
         max_rows: Rows that are used; of more, a stratified sample.
         seed: Seed of the sample.
 
@@ -102,15 +116,20 @@ def prepare_table(
     n_rows_read = len(frame)
     names, said = class_labels(frame, target)
     notes += said
-    features = frame.drop(columns=target)
+    features, blocks, said = take_blocks(frame.drop(columns=target), groups, time)
+    notes += said
+    if blocks is not None:
+        names = names.where(blocks.notna())
     counters = row_counters(features)
     if counters:
         listed = ", ".join(map(repr, counters))
         notes.append(f"Left out because it counts the rows, which tells classes in a sorted table: {listed}.")
         features = features.drop(columns=counters)
+    blocks = None if blocks is None else blocks[names.notna()]
     features, names = features[names.notna()], names[names.notna()]
     mask, said = large_enough(names, target)
     notes += said
+    blocks = None if blocks is None else blocks[mask]
     features, names = features[mask], names[mask]
     codes, class_names = pandas().factorize(names, sort=True)
     class_codes, class_names = _numeric_order(codes, list(class_names))
@@ -128,7 +147,9 @@ def prepare_table(
     target_codes = class_codes[rows.numpy()]
     giveaways = find_giveaways(encoded.x, target_codes, encoded.names, encoded.cardinality)
     encoded, said = reduce_columns(encoded, seed)
+    held = {} if blocks is None else as_blocks(blocks.iloc[rows.numpy()], groups, time)
     return LabeledTable(
+        **held,
         x=torch.from_numpy(encoded.x),
         target=torch.from_numpy(target_codes),
         class_names=class_names,

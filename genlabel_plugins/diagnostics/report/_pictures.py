@@ -68,13 +68,14 @@ def region_pictures(projection: Projection, table: LabeledTable) -> list[Picture
 
 def gamma_pictures(comparison: Comparison) -> list[Picture]:
     """Accuracy over gamma, a picture for each backend; gamma 0 is mixup, the band is no mixing."""
-    backends = dict.fromkeys(setting.backend for setting in comparison.settings if setting.backend)
+    backends = dict.fromkeys(s.backend for s in comparison.settings if s.backend and s.scheme == "genlabel")
+    ends = _accuracy_ends(comparison)
     return [
         Picture(
             f"Accuracy over gamma, {backend}",
             f"Accuracy of logistic regression over gamma with densities of {backend}, beside no mixing as a band. The "
             "numbers are in the table below.",
-            draw(partial(_gamma, comparison=comparison, backend=backend)),
+            draw(partial(_gamma, comparison=comparison, backend=backend, ends=ends)),
         )
         for backend in backends
     ]
@@ -117,7 +118,16 @@ def _frame(axes: Any, projection: Projection) -> None:
     axes.locator_params(nbins=5)
 
 
-def _gamma(axes: Any, comparison: Comparison, backend: str) -> None:
+def _accuracy_ends(comparison: Comparison) -> tuple[float, float]:
+    """Least and greatest accuracy in percent that any of the pictures shows, with a margin."""
+    shown = [setting for setting in comparison.distinct_settings() if setting.scheme != "density"]
+    found = [comparison.estimate(comparison.best(setting.__eq__)) for setting in shown]
+    low, high = (100 * end for end in (min(e.mean - e.error for e in found), max(e.mean + e.error for e in found)))
+    margin = 0.05 * max(high - low, 1.0)
+    return low - margin, high + margin
+
+
+def _gamma(axes: Any, comparison: Comparison, backend: str, ends: tuple[float, float]) -> None:
     mean, error = comparison.estimate(comparison.best(scheme_is("none")))
     axes.axhspan(100 * (mean - error), 100 * (mean + error), color=NEUTRAL, alpha=0.2, linewidth=0)
     axes.axhline(100 * mean, color=NEUTRAL, linewidth=1.5)
@@ -125,7 +135,7 @@ def _gamma(axes: Any, comparison: Comparison, backend: str) -> None:
         settings = [
             setting
             for setting in comparison.distinct_settings()
-            if setting.backend == backend or setting.scheme == "mixup"
+            if (setting.scheme, setting.backend) == ("genlabel", backend) or setting.scheme == "mixup"
             if setting.keep_clean == keep_clean
         ]
         if settings:
@@ -140,7 +150,7 @@ def _gamma(axes: Any, comparison: Comparison, backend: str) -> None:
                 linewidth=1.8,
                 elinewidth=0.9,
             )
-    axes.set(xlabel="gamma (0 is mixup)", ylabel="held-out accuracy, %")
+    axes.set(xlabel="gamma (0 is mixup)", ylabel="held-out accuracy, %", ylim=ends)
 
 
 def _reliability(axes: Any, fits: Mapping[str, BackendFit]) -> None:

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from genlabel_plugins.diagnostics.questions._held_out import FOREST, LOGISTIC, SEARCH
+from genlabel_plugins.diagnostics.questions._repeated_folds import GAMMAS
+from genlabel_plugins.diagnostics.questions.comparison import Setting
 from genlabel_plugins.diagnostics.questions.recommendation import Recommendation
+from genlabel_plugins.diagnostics.questions.standings import Standing
 from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
+
+LEARNING_RATE = 0.05  # of Adam in plain torch, for a layer that is solved elsewhere
 
 
 class Snippet(NamedTuple):
@@ -15,8 +21,10 @@ class Snippet(NamedTuple):
     code: str
 
 
-def snippets(table: LabeledTable, recommendation: Recommendation) -> list[Snippet]:
+def snippets(table: LabeledTable, recommendation: Recommendation, best: Standing | None = None) -> list[Snippet]:
     """Complete scripts that read the file, treat it as it was treated here, and train as recommended.
+
+    The best model found comes first, unless it is what is recommended on mixing.
 
     Example:
         >>> import torch
@@ -26,7 +34,12 @@ def snippets(table: LabeledTable, recommendation: Recommendation) -> list[Snippe
         >>> [snippet.title for snippet in snippets(table, diagnosis.recommendation)]
         ['scikit-learn', 'pytorch-tabular', 'plain torch']
     """
+    first = []
+    if best is not None and (best.setting, best.C) != (recommendation.setting, recommendation.C):
+        made = _best(best)
+        first = [Snippet(f"The best model found: {best.name}", _cross_validated(table, *made))] if made else []
     return [
+        *first,
         Snippet("scikit-learn", _sklearn(table, recommendation)),
         Snippet("pytorch-tabular", _tabular(table, recommendation)),
         Snippet("plain torch", _torch(table, recommendation)),
@@ -48,19 +61,48 @@ features = table.drop(columns={table.target_name!r})
 """
 
 
-def _sklearn(table: LabeledTable, recommendation: Recommendation) -> str:
-    scheme, backend, gamma, keep_clean = recommendation.setting
+def _best(best: Standing) -> tuple[str, str] | None:
+    """How the best model is imported, and how it is made; None of the largest class."""
+    if best.setting is not None:
+        return "from genlabel_sklearn import GenLabelClassifier", _classifier(best.setting, best.C)
+    return {
+        LOGISTIC: (
+            "from sklearn.linear_model import LogisticRegression\n"
+            "from sklearn.pipeline import make_pipeline\n"
+            "from sklearn.preprocessing import StandardScaler",
+            "make_pipeline(StandardScaler(), LogisticRegression())",
+        ),
+        FOREST: ("from sklearn.ensemble import RandomForestClassifier", "RandomForestClassifier(random_state=0)"),
+        SEARCH: (
+            "from genlabel_sklearn import GenLabelClassifierCV",
+            f"GenLabelClassifierCV(gammas={GAMMAS}, random_state=0)",
+        ),
+    }.get(best.name)
+
+
+def _classifier(setting: Setting, C: float | None) -> str:
+    scheme, backend, gamma, keep_clean = setting
     options = {
-        "none": 'scheme="none"',
-        "mixup": f'scheme="mixup", keep_clean={keep_clean}',
-        "genlabel": f"{backend!r}, gamma={gamma}, keep_clean={keep_clean}",
+        "none": f'scheme="none", C={C}',
+        "mixup": f'scheme="mixup", keep_clean={keep_clean}, C={C}',
+        "genlabel": f"{backend!r}, gamma={gamma}, keep_clean={keep_clean}, C={C}",
+        "density": f'{backend!r}, scheme="density"',
     }[scheme]
+    return f"GenLabelClassifier({options}, random_state=0)"
+
+
+def _sklearn(table: LabeledTable, recommendation: Recommendation) -> str:
+    made = _classifier(recommendation.setting, recommendation.C)
+    return _cross_validated(table, "from genlabel_sklearn import GenLabelClassifier", made)
+
+
+def _cross_validated(table: LabeledTable, imports: str, made: str) -> str:
+    lines = "\n".join(sorted([*imports.splitlines(), "from sklearn.model_selection import cross_val_score"]))
     return f"""import pandas as pd
-from genlabel_sklearn import GenLabelClassifier
-from sklearn.model_selection import cross_val_score
+{lines}
 
 {_reading(table)}
-classifier = GenLabelClassifier({options}, learning_rate={recommendation.learning_rate}, random_state=0)
+classifier = {made}
 print(cross_val_score(classifier, features, classes, cv=5).mean())
 classifier.fit(features, classes)
 """
@@ -119,7 +161,7 @@ x = (x - x.mean(0)) / x.std(0).clamp(min=1e-6)
 n_classes = int(target.max()) + 1
 {mixer}
 model = torch.nn.Linear(x.shape[1], n_classes)  # or any network
-optimizer = torch.optim.Adam(model.parameters(), lr={recommendation.learning_rate}, weight_decay=1e-4)
+optimizer = torch.optim.Adam(model.parameters(), lr={LEARNING_RATE}, weight_decay=1 / ({recommendation.C} * len(x)))
 for epoch in range(100):
     for rows in torch.randperm(len(x)).split(128):
 {step}        optimizer.zero_grad()

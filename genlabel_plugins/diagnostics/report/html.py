@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib import resources
+from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,22 @@ class Report:
     def __init__(self) -> None:
         self._drawn: dict[str, tuple[Any, Any]] = {}
 
+    @staticmethod
+    def prepare() -> None:
+        """Import what draws and writes, which may take a second.
+
+        Raises:
+            ModuleNotFoundError: Without `genlabel-plugins[cli]`.
+        """
+        for module in ("jinja2", "matplotlib.figure"):
+            try:
+                import_module(module)
+            except ModuleNotFoundError as error:
+                package = module.partition(".")[0]
+                if error.name not in (package, module):
+                    raise
+                raise ModuleNotFoundError(f"the report needs {package}: pip install 'genlabel-plugins[cli]'") from error
+
     def save(self, diagnosis: Diagnosis, path: str | Path) -> None:
         """Write the page in place of an earlier one; whoever reads the file meanwhile sees one or the other, whole.
 
@@ -61,19 +77,15 @@ class Report:
         Raises:
             ModuleNotFoundError: Without `genlabel-plugins[cli]`.
         """
-        try:
-            from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
-        except ModuleNotFoundError as error:
-            if error.name != "jinja2":
-                raise
-            raise ModuleNotFoundError("the report needs jinja2: pip install 'genlabel-plugins[cli]'") from error
+        self.prepare()
+        from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
+
         environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
         source = resources.files("genlabel_plugins.diagnostics.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
         page: str = environment.from_string(source).render(self._context(diagnosis))
         return page
 
     def _context(self, diagnosis: Diagnosis) -> dict[str, Any]:
-
         table, advice = diagnosis.table, diagnosis.recommendation
         notes = dict.fromkeys(f"{fit.backend}: {note}" for fit in diagnosis.fits.values() for note in fit.notes)
         return {
@@ -87,9 +99,9 @@ class Report:
             "class_names": table.class_names,
             "giveaways": table.giveaways,
             "treatments": table.treatments,
-            "seconds": f"{diagnosis.seconds:.0f}",
             "status": wording.status_words(diagnosis),
-            "verdict": advice.verdict if advice else None,
+            "standing": wording.standing_words(diagnosis),
+            "largest": wording.largest_class(table),
             "recommendation": wording.recommendation_words(advice) if advice else None,
             "classes": wording.class_words(table, class_colors(table)),
             "intrusion": wording.intrusion_words(diagnosis),
@@ -100,14 +112,14 @@ class Report:
             "skipped": [{"title": title, "reason": reason} for title, reason in diagnosis.skipped.items()],
             "projection": self._projection(diagnosis),
             "key_entries": _key(table),
-            "snippets": snippets(table, advice) if advice else None,
+            "snippets": snippets(table, advice, diagnosis.standings[0]) if advice else None,
         }
 
     def _comparison(self, diagnosis: Diagnosis) -> dict[str, Any] | None:
         comparison = diagnosis.comparison
         if comparison is None:
             return None
-        words = wording.comparison_words(comparison, len(diagnosis.table.x))
+        words = wording.comparison_words(comparison, diagnosis.table)
         return {**words, "pictures": self._once("comparison", comparison, gamma_pictures), "key": _LINES}
 
     def _projection(self, diagnosis: Diagnosis) -> dict[str, Any] | None:

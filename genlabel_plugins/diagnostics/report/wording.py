@@ -5,13 +5,28 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from genlabel_plugins.diagnostics.questions._held_out import CLASS_SHARES, FOREST, LOGISTIC, SEARCH
 from genlabel_plugins.diagnostics.questions.comparison import Comparison, Estimate, Setting
 from genlabel_plugins.diagnostics.questions.density_fit import BackendFit
 from genlabel_plugins.diagnostics.questions.diagnosis import Diagnosis
-from genlabel_plugins.diagnostics.questions.recommendation import Recommendation, probability_text
+from genlabel_plugins.diagnostics.questions.recommendation import NOTHING, Recommendation, probability_text
+from genlabel_plugins.diagnostics.questions.standings import AHEAD, Standing
 from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
 from genlabel_plugins.diagnostics.report._intrusion_pairs import intrusion_sentence, pairs_of
 
+WHAT = {
+    CLASS_SHARES: "no column is looked at",
+    LOGISTIC: "scikit-learn's defaults, behind StandardScaler",
+    FOREST: "scikit-learn's defaults",
+    SEARCH: "chooses and averages no mixing, mixup, GenLabel and densities",
+}
+EFFECTS = {
+    "helpful": "mixing helps",
+    "harmful": "mixing harms",
+    "useless": "mixing is useless here: within 1 point of no mixing",
+    "unclear": "not enough rows to tell whether mixing helps or harms",
+    "nothing": "there is nothing that mixing could help with",
+}
 MAX_MATRIX = 8  # classes for which all pairs are shown
 MAX_LISTED = 12
 
@@ -112,9 +127,9 @@ def fit_words(fit: BackendFit) -> dict[str, Any]:
     }
 
 
-def comparison_words(comparison: Comparison, rows_used: int) -> dict[str, Any]:
-    """Accuracy and log-loss of every setting at its best learning rate."""
-    settings = comparison.distinct_settings()
+def comparison_words(comparison: Comparison, table: LabeledTable) -> dict[str, Any]:
+    """Accuracy and log-loss of every setting at its best penalty."""
+    settings = [setting for setting in comparison.distinct_settings() if setting.scheme != "density"]
     chosen = {setting: comparison.best(setting.__eq__) for setting in settings}
     means = {setting: comparison.estimate(m).mean for setting, m in chosen.items()}
     best = max(means.values())
@@ -128,7 +143,7 @@ def comparison_words(comparison: Comparison, rows_used: int) -> dict[str, Any]:
         }
 
     def loss(setting: Setting) -> dict[str, Any]:
-        text = f"{float(comparison.log_loss[:, chosen[setting]].double().mean()):.3f}" if setting in chosen else ""
+        text = nats(comparison.estimate(chosen[setting], "log_loss")) if setting in chosen else ""
         return {"text": text, "is_best": False}
 
     rows = []
@@ -137,18 +152,102 @@ def comparison_words(comparison: Comparison, rows_used: int) -> dict[str, Any]:
         pair = (setting, setting._replace(keep_clean=True))
         name = str(setting).removeprefix("GenLabel ")
         rows.append({"name": name, "cells": [*map(accuracy, pair), *map(loss, pair)]})
-    repeats = f"{comparison.n_repeats} repeat{'s' if comparison.n_repeats > 1 else ''}"
-    sample = f" of a sample of {comparison.n_rows:,} rows" if comparison.n_rows < rows_used else ""
+    n_penalties = len({C for C, setting in zip(comparison.Cs, comparison.settings, strict=True) if setting in chosen})
     return {
         "sentence": "Held-out accuracy of logistic regression trained each way. Higher is better; differences within "
         "the standard errors (±) may be chance.",
-        "method": f"Cross-validation in {comparison.n_folds} folds, {repeats}{sample}, each setting at the best of "
-        f"{len(set(comparison.learning_rates))} learning rates; standard errors allow for training rows that folds "
-        "share. "
+        "largest": largest_class(table),
+        "method": f"{method_words(comparison, table)}. Each setting stands at the best of {n_penalties} penalties. "
         f"The best of {len(settings)} settings owes some of its accuracy to chance: the recommendation scores each "
         "choice on rows that it was not made on.",
         "rows": rows,
     }
+
+
+def method_words(comparison: Comparison, table: LabeledTable) -> str:
+    """How rows were held out."""
+    repeats = f", {comparison.n_repeats} repeat{'s' if comparison.n_repeats > 1 else ''}" * (comparison.n_folds > 1)
+    sample = f" of a sample of {comparison.n_rows:,} rows" if comparison.n_rows < len(table.x) else ""
+    method = comparison.method or f"Cross-validation in {comparison.n_folds} folds"
+    return f"{method}{repeats}{sample}; standard errors allow for training rows that folds share"
+
+
+def largest_class(table: LabeledTable) -> str:
+    """The share of the largest class, which a score must beat.
+
+    Example:
+        >>> import torch
+        >>> largest_class(LabeledTable(torch.randn(20, 2), torch.arange(20) // 12))
+        'largest class 60.0 %'
+    """
+    return f"largest class {percent(float(table.counts.max() / table.counts.sum()))}"
+
+
+def nats(estimate: Estimate) -> str:
+    """A log-loss with its standard error.
+
+    Example:
+        >>> nats(Estimate(0.4567, 0.0123))
+        '0.457 ± 0.012'
+    """
+    return f"{estimate.mean:.3f} ± {estimate.error:.3f}"
+
+
+def standing_words(diagnosis: Diagnosis) -> dict[str, Any] | None:
+    """The best model found, beside others, and a table of all."""
+    found, comparison = diagnosis.standings, diagnosis.comparison
+    if not found or comparison is None:
+        return None
+    best, names = found[0], {each.name: each for each in found}
+    is_learnt = best.name != CLASS_SHARES
+    beside = [names[name] for name in (LOGISTIC, FOREST, CLASS_SHARES) if name in names and name != best.name]
+    scored = "; ".join(f"{each.name}, {_both(each)}" for each in beside)
+    sentences = [f"Right on {_both(best)} of held-out rows. Beside it: {scored}."]
+    if not is_learnt:
+        sentences = [
+            f"No model beats always naming the largest class ({percent(best.accuracy.mean)} of the rows), neither by "
+            f"accuracy nor by log-loss: {scored}."
+        ]
+    elif best.name == FOREST:
+        sentences.append("A random forest at scikit-learn's defaults is better here than anything that mixes rows.")
+    elif FOREST in best.rivals:
+        sentences.append("It is not told apart from a random forest at scikit-learn's defaults.")
+    others = [name for name in best.rivals if name != FOREST]
+    forest = "the forest is scored in the first repeat only" if FOREST in names else "the forest was left out: no time"
+    if others and is_learnt:
+        sentences.append(f"Not told apart from it with a probability of {AHEAD}: {', '.join(others)}.")
+    return {
+        "title": f"{best.name[0].upper()}{best.name[1:]}" if is_learnt else NOTHING,
+        "sentences": sentences,
+        "rows": [
+            {
+                "name": each.name,
+                "what": what_it_is(each),
+                "accuracy": with_error(each.accuracy),
+                "balanced_accuracy": with_error(each.balanced_accuracy),
+                "log_loss": nats(each.log_loss),
+            }
+            for each in found
+        ],
+        "largest": largest_class(diagnosis.table),
+        "method": f"{method_words(comparison, diagnosis.table)}; {forest}. Of "
+        "schemes and of GenLabelClassifierCV, what is chosen is chosen on other rows than it is scored on. Balanced "
+        "accuracy is the mean over classes of the share that is found; no true class is taken to be less likely than "
+        "1e-7.",
+    }
+
+
+def _both(standing: Standing) -> str:
+    return f"{with_error(standing.accuracy)} % (log-loss {nats(standing.log_loss)})"
+
+
+def what_it_is(standing: Standing) -> str:
+    """How a model is made, in words."""
+    if standing.name in WHAT:
+        return WHAT[standing.name]
+    setting = f"{standing.setting}" if standing.setting and standing.setting.scheme != "density" else ""
+    penalty = f"C {standing.C:g}" if standing.C is not None else "each density weighted by the share of its class"
+    return f"{setting}, {penalty}" if setting else penalty
 
 
 def recommendation_words(recommendation: Recommendation) -> dict[str, Any]:
@@ -156,6 +255,7 @@ def recommendation_words(recommendation: Recommendation) -> dict[str, Any]:
     confidence, _, why = recommendation.confidence.partition(": ")
     return {
         "verdict": recommendation.verdict,
+        "effect": EFFECTS[recommendation.effect],
         "confidence": confidence,
         "why": why,
         "probability": probability_text(recommendation.probability),
