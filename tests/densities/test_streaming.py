@@ -24,11 +24,10 @@ GAUSSIANS = {
 }
 
 
-def _table(n_rows=900, n_features=4, offset=0.0, dtype=torch.float64, n_classes=3):
-    """Classes of unequal size and spread, in order, so that they drift through the stream."""
+def _table(n_rows=900, n_features=4, offset=0.0, dtype=torch.float64):
+    """Three classes of unequal size and spread, in order, so that they drift through the stream."""
     generator = torch.Generator().manual_seed(0)
-    target = torch.randint(n_classes, (n_rows,), generator=generator).square().div(2).long().clamp(max=n_classes - 1)
-    target = target.sort().values
+    target = torch.tensor([0, 0, 0, 1, 1, 2])[torch.randint(6, (n_rows,), generator=generator)].sort().values
     x = torch.randn(n_rows, n_features, generator=generator, dtype=torch.float64) @ torch.randn(
         n_features, n_features, generator=generator, dtype=torch.float64
     )
