@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK_ROWS = 8_192  # a chunk of 64 features in float64 stays in cache
+CHUNK_ROWS = 4_096  # a chunk of 64 features in float64 stays in cache
 
 
 class ClassMoments(NamedTuple):
@@ -57,7 +57,15 @@ class ClassMoments(NamedTuple):
         return ClassMoments(*(part[classes] for part in self))
 
 
-def class_moments(x: Tensor, target: Tensor, n_classes: int, *, diagonal: bool = False) -> ClassMoments:
+def class_moments(
+    x: Tensor,
+    target: Tensor,
+    n_classes: int,
+    *,
+    diagonal: bool = False,
+    origin: Tensor | None = None,
+    unit: Tensor | None = None,
+) -> ClassMoments:
     """Count, mean, scatter and fourth powers of each class, by a merge of centered blocks of its rows.
 
     A block is centered on its own mean, so that rows far from zero lose nothing. Products run in the dtype of `x`;
@@ -68,6 +76,8 @@ def class_moments(x: Tensor, target: Tensor, n_classes: int, *, diagonal: bool =
         target: Class indices, shape `(N,)`.
         n_classes: Number of classes C.
         diagonal: Keep only the diagonal of the scatter.
+        origin: What to subtract from the rows, block by block, if there is a unit, shape `(D,)`.
+        unit: What to divide them by then, in float64, shape `(D,)`; one for float32.
 
     Example:
         >>> moments = class_moments(torch.tensor([[1.0], [3.0], [8.0]]), torch.tensor([0, 0, 1]), 2)
@@ -79,8 +89,16 @@ def class_moments(x: Tensor, target: Tensor, n_classes: int, *, diagonal: bool =
         Pebay, Formulas for robust, one-pass parallel computation of covariances and higher-order moments, 2008.
     """
     count = torch.bincount(target, minlength=n_classes)
+
+    def block(rows: Tensor) -> Tensor:
+        taken = x.index_select(0, rows)
+        if unit is None:
+            return taken
+        taken = taken.double() if origin is None else taken.double().sub_(origin)
+        return taken.div_(unit) if x.dtype == torch.float64 else taken
+
     classes = [
-        reduce(ClassMoments.merge, (_moments(x.index_select(0, chunk), diagonal) for chunk in rows.split(CHUNK_ROWS)))
+        reduce(ClassMoments.merge, (_moments(block(chunk), diagonal) for chunk in rows.split(CHUNK_ROWS)))
         for rows in _narrow(target, n_classes).argsort().split(count.tolist())
     ]
     return ClassMoments(*(torch.stack(part) for part in zip(*classes, strict=True)))
@@ -134,9 +152,14 @@ class ScaledMoments(NamedTuple):
 
 
 def scaled_moments(
-    x: Tensor, target: Tensor, n_classes: int, origin: Tensor, *, diagonal: bool = False
+    x: Tensor, target: Tensor, n_classes: int, origin: Tensor, *, centered: bool, diagonal: bool = False
 ) -> ScaledMoments:
-    """Moments of rows `(N, D)` from which `origin` was subtracted."""
-    power = torch.frexp(x.abs().amax(0).double()).exponent
-    unit = torch.full_like(x[0], 2.0, dtype=torch.float64).pow(power)
-    return ScaledMoments(unit, origin, class_moments(x.double() / unit, target, n_classes, diagonal=diagonal))
+    """Moments of rows `(N, D)` about `origin`, which was subtracted from them before if they are `centered`."""
+    subtracted = None if centered else origin.double()
+    unit = torch.ones_like(x[0], dtype=torch.float64)  # fourth powers of float32 stay within float64
+    if x.dtype == torch.float64:
+        extremes = torch.stack([x.amin(0), x.amax(0)])
+        power = torch.frexp((extremes if centered else extremes - origin).abs().amax(0)).exponent
+        unit *= torch.full_like(unit, 2.0).pow(power)
+    moments = class_moments(x, target, n_classes, diagonal=diagonal, origin=subtracted, unit=unit)
+    return ScaledMoments(unit, origin, moments)

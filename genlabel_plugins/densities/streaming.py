@@ -87,7 +87,8 @@ class StreamingDensity(Density):
         seen = 0 if state is None else int(state["count"].sum())
         with torch.no_grad():
             count = torch.bincount(target, minlength=n_classes)
-            part = {"count": count, "origin": self._origin(x), "rows": x, "target": target}
+            origin = self._origin(x) if state is None else state["origin"].to(x)
+            part = {"count": count, "origin": origin, "rows": x, "target": target}
             part |= self._drawn(x, generator or torch.Generator().manual_seed(seen))
             self._learn(self._join(state, self._condense(part)))
         return self

@@ -80,7 +80,7 @@ def class_estimates(
     n_classes = int(target.max()) + 1
     if not diagonal:
         check_memory(n_classes, x, tied)
-    moments = scaled_moments(x, target, n_classes, offset, diagonal=diagonal)
+    moments = scaled_moments(x, target, n_classes, offset, centered=True, diagonal=diagonal)
     return estimates_of(moments, x, target, shrinkage=shrinkage, diagonal=diagonal, tied=tied, ddof=ddof)
 
 

@@ -146,9 +146,7 @@ class GaussianMixture(StreamingDensity):
         x, count, origin = state["rows"], state["count"], state["origin"]
         if not self._diagonal:
             check_memory(len(count), x, self._tied)
-        scaled = scaled_moments(
-            x.double() - origin.double(), state["target"], len(count), origin, diagonal=self._diagonal
-        )
+        scaled = scaled_moments(x, state["target"], len(count), origin, centered=False, diagonal=self._diagonal)
         return {"count": count, "origin": origin} | _fields(scaled)
 
     def _joined(self, a: State, b: State) -> State:
