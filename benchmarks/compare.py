@@ -24,11 +24,8 @@ def compare(before: dict, after: dict, most: float) -> list[tuple[str, float | N
     rows = []
     for name in before["ratios"] | after["ratios"]:
         old, new = (run["ratios"].get(name, {}).get("median") for run in (before, after))
-        if old is None or new is None:
-            verdict = "only in one"
-        else:
-            verdict = "FELL" if new < (1 - most) * old else ""
-        rows.append((name, old, new, verdict))
+        fell = old is not None and new is not None and new < (1 - most) * old
+        rows.append((name, old, new, "FELL" if fell else "only in one" if None in (old, new) else ""))
     return rows
 
 

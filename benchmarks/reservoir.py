@@ -1,6 +1,6 @@
 """What a reservoir of rows costs `kde` and `nn`: labels of mixed rows against those of densities of all rows.
 
-    python benchmarks/reservoir.py
+python benchmarks/reservoir.py
 """
 
 from __future__ import annotations

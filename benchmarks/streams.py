@@ -4,7 +4,7 @@
 
 10 million rows of 64 float32 features and ten classes are written to a temporary folder, as pyarrow writes by default,
 and deleted at the end. Reading alone goes through the batches and makes nothing of them; learning makes tensors of them
-and calls `partial_fit`, one thread of torch beside the threads of pyarrow. Both take turns; rates are by the clock, since
+and calls `partial_fit`, one thread of torch beside the threads of pyarrow. Both take turns; rates are by the clock, as
 reading goes on beside the arithmetic. Peak memory is that of a process of its own for a tenth of the rows and for all.
 """
 

@@ -2,7 +2,7 @@
 
     pip install 'dask[distributed]' pyarrow
 
-Each task reads one file and learns from it; pairs of densities are merged in a tree. What travels between workers is the
+Each task reads one file and learns from it; densities are merged in a tree. What travels between workers is the
 state of a density, whose size does not depend on the number of rows.
 """
 

@@ -84,6 +84,8 @@ class StreamingDensity(Density):
         if not len(as_rows(x)):
             return self
         x, target, n_classes = check_fit_inputs(x, target, n_classes)
+        if state is not None:
+            _check_width(len(state["origin"]), x.shape[1])
         seen = 0 if state is None else int(state["count"].sum())
         with torch.no_grad():
             count = torch.bincount(target, minlength=n_classes)
@@ -157,9 +159,7 @@ class StreamingDensity(Density):
         if a is None or b is None:
             state = b if a is None else a
             return None if state is None else {name: field.clone() for name, field in state.items()}  # no one else's
-        n_features, others = len(a["origin"]), len(b["origin"])
-        if n_features != others:
-            raise ValueError(f"x must have the {n_features} features of the parts before, got {others}")
+        _check_width(len(a["origin"]), len(b["origin"]))
         b = {name: field.to(a["count"].device) for name, field in b.items()}
         n_classes = max(len(a["count"]), len(b["count"]))
         a, b = self._padded(a, n_classes), self._padded(b, n_classes)
@@ -237,3 +237,8 @@ class ReservoirDensity(StreamingDensity):
         rank = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[target[order]]
         kept = order[rank < self.reservoir].sort().values  # in the order in which they came
         return state | {name: state[name][kept] for name in ROWS}
+
+
+def _check_width(before: int, now: int) -> None:
+    if now != before:
+        raise ValueError(f"x must have the {before} features of the parts before, got {now}")
