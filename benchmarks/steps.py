@@ -79,9 +79,8 @@ def main() -> None:
         results.add(name, ratios(seconds, "mixup", "genlabel"))
         verdict = "met" if middle <= BARS[name] else "MISSED"
         taken = " and ".join(f"{1e6 * median(seconds[way]):.0f} us" for way in ways)
-        print(
-            f"{name}: {taken}, {middle:.2f} of the step of lean mixup [{low:.2f}, {high:.2f}]  <= {BARS[name]}: {verdict}"
-        )
+        spread = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
+        print(f"{name}: {taken}, {spread} of the step of lean mixup  <= {BARS[name]}: {verdict}")
     print(versions("torch"))
     results.write("torch")
 
