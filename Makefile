@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PARALLEL := -n 2 --dist=worksteal
 
-.PHONY: demo test test-fast docs clean
+.PHONY: demo test test-fast test-min docs clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -27,5 +27,13 @@ test-fast: $(VENV)/installed  ## the tests of the core and the quick ones of eac
 docs: $(VENV)/installed  ## the documentation site, into site/
 	OMP_NUM_THREADS=1 $(BIN)/python -m sphinx -W --keep-going -j auto docs site
 
+test-min:  ## the tests that need no newer host, with the lowest versions that pyproject.toml declares
+	$(PYTHON) -m venv .venv-min
+	.venv-min/bin/pip install --quiet uv
+	.venv-min/bin/uv pip compile --quiet --resolution lowest-direct --extra dev pyproject.toml -o .venv-min/lowest.txt
+	.venv-min/bin/pip install --progress-bar on -r .venv-min/lowest.txt
+	.venv-min/bin/pip install --no-deps -e .
+	OMP_NUM_THREADS=1 .venv-min/bin/pytest $(PARALLEL)
+
 clean:
-	rm -rf $(VENV) outputs site docs/api docs/auto_gallery docs/auto_tutorials
+	rm -rf $(VENV) .venv-min outputs site docs/api docs/auto_gallery docs/auto_tutorials

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
+import json
+import platform
 import time
 from collections.abc import Callable
 from importlib.metadata import version
 from itertools import accumulate
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -68,3 +72,31 @@ def peak_bytes(call: Callable[[], Any]) -> int:
 def versions(*names: str) -> str:
     """Versions of installed distributions, in one line."""
     return ", ".join(f"{name} {version(name)}" for name in names)
+
+
+class Results:
+    """Ratios of a run, printed one by one and written as JSON for `benchmarks/compare.py`.
+
+    A ratio is an incumbent's time over ours, so that more is better, whatever the bar asks for.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.ratios: dict[str, dict[str, float]] = {}
+
+    def add(self, name: str, spread: tuple[float, float, float]) -> None:
+        """Note the least, median and greatest ratio, the incumbent's time over ours."""
+        self.ratios[name] = dict(zip(("least", "median", "greatest"), spread, strict=True))
+
+    def write(self, *packages: str) -> None:
+        """Write the JSON, if a path was given."""
+        if self.path is not None:
+            about = {"machine": platform.machine(), "threads": torch.get_num_threads()}
+            about |= {name: version(name) for name in packages}
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text(json.dumps({"about": about, "ratios": self.ratios}, indent=2) + "\n")
+
+
+def add_json_option(parser: argparse.ArgumentParser) -> None:
+    """Give a benchmark the option `--json`."""
+    parser.add_argument("--json", type=Path, help="write the ratios here, for benchmarks/compare.py")

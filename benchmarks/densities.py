@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from _timing import interleave, peak_bytes, ratios, versions
+from _timing import Results, add_json_option, interleave, peak_bytes, ratios, versions
 from scipy import stats
 from scipy.special import softmax
 from sklearn.covariance import EmpiricalCovariance
@@ -249,7 +249,7 @@ def learnt_bytes(density: torch.nn.Module) -> int:
     return sum(buffer.nbytes for buffer in density.buffers())
 
 
-def report(case: Case, device: str, rounds: int) -> None:
+def report(case: Case, device: str, rounds: int, results: Results) -> None:
     on_cpu = {"published recipe", "sklearn", "sklearn float32", "scipy", "faiss Flat", "EmpiricalCovariance"}
     on_device = frozenset(case.candidates.keys() - on_cpu) if device == "cuda" else frozenset()
     seconds = interleave(case.candidates, rounds=rounds, on_device=on_device)
@@ -259,6 +259,7 @@ def report(case: Case, device: str, rounds: int) -> None:
     for name in list(case.candidates)[1:]:
         if name not in LIMITS:
             low, middle, high = ratios(seconds, name, POSTERIOR if name in POSTERIORS else OURS)
+            results.add(f"{case.title}: {name}", (low, middle, high))
             bar = case.at_least.get(name, 0.0)
             note = verdict(f">= {bar:g}", middle >= bar) if bar else ""
             print(f"    {name} takes {middle:.2f}x as long [{low:.2f}, {high:.2f}]  {note}")
@@ -268,6 +269,7 @@ def report(case: Case, device: str, rounds: int) -> None:
                 print(f"        and {middle:.2f}x as long as compiled [{low:.2f}, {high:.2f}]  {note}")
         else:
             low, middle, high = ratios(seconds, OURS, name)
+            results.add(f"{case.title}: {name}", (1 / high, 1 / middle, 1 / low))
             bar = case.at_most.get(name, math.inf)
             note = "" if bar == math.inf else verdict(f"<= {bar:g}", middle <= bar)
             print(f"    genlabel takes {middle:.2f}x as long as the {name} [{low:.2f}, {high:.2f}]  {note}")
@@ -290,7 +292,9 @@ def main() -> None:
     parser.add_argument("--only", default="", help="run the cases whose title contains this")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cuda" if torch.cuda.is_available() else "cpu")
+    add_json_option(parser)
     arguments = parser.parse_args()
+    results = Results(arguments.json)
     torch.set_num_threads(1)
     print(versions("torch", "numpy", "scipy", "scikit-learn"), end="")
     if faiss is None:
@@ -301,9 +305,10 @@ def main() -> None:
     for kind in (gm_cases, kde_cases, nn_cases, intrusion_cases, posterior_cases, moment_cases):
         for case in kind(arguments.device) if matches(kind, arguments.only) else ():
             if arguments.only in case.title:
-                report(case, arguments.device, arguments.rounds)
+                report(case, arguments.device, arguments.rounds, results)
     if arguments.only in "kde memory":
         report_memory()
+    results.write("torch", "numpy", "scipy", "scikit-learn")
 
 
 def matches(kind: Callable[..., Any], only: str) -> bool:

@@ -92,8 +92,7 @@ def check_fit_inputs(x: Tensor, target: Tensor, n_classes: int | None) -> tuple[
     if not len(x):
         raise ValueError("x must have at least one row, got none")
     x = floating(x.detach())
-    bad_rows = (~torch.isfinite(x)).any(1).nonzero().squeeze(1)
-    if len(bad_rows):
+    if not bool(torch.isfinite(x.sum())) and len(bad_rows := (~torch.isfinite(x)).any(1).nonzero().squeeze(1)):
         raise ValueError(f"x must be finite, got NaN or infinity in {len(bad_rows)} rows, first in row {bad_rows[0]}")
     lowest, highest = int(target.min()), int(target.max())
     n_classes = highest + 1 if n_classes is None else n_classes

@@ -11,7 +11,9 @@ from torch import Tensor
 from torch import distributed as dist
 
 from genlabel_plugins._checks import check_number, check_target
-from genlabel_plugins._state import LearntState, accumulator, as_rows, full_precision, not_fitted
+from genlabel_plugins._state import LearntState, accumulator, as_rows, check_fit_inputs, full_precision, not_fitted
+from genlabel_plugins.densities._moments import class_moments
+from genlabel_plugins.densities._ranks import all_gather_states
 
 ABSURD = 1000.0  # standard deviations from its class at which a row is no member of it, however heavy the tails
 FEW = 10  # rows beyond one a class, with fewer than which a first batch says nothing of what is far: they may be equal
@@ -70,11 +72,82 @@ class RunningGaussian(LearntState):
         Raises:
             ValueError: If `n_classes` is given and is another number than the constructor's.
         """
-        if n_classes not in (None, self.n_classes):
-            raise ValueError(f"n_classes must be {self.n_classes}, as the statistics were made for, got {n_classes}")
+        self._check_classes(n_classes)
         self.forget()
         self.update(x, target)
         return self
+
+    @torch.no_grad()
+    def partial_fit(self, x: Tensor, target: Tensor, *, n_classes: int | None = None) -> Self:
+        """Learn from more rows, `(N, *)` and `(N,)`, as if all came in one batch, whatever `beta` and the ranks.
+
+        No row is passed over, and the statistics are float64: in parts of a long stream single precision would stand
+        still.
+
+        Raises:
+            ValueError: On rows that are not finite, another number of features or classes, or classes out of range.
+        """
+        self._check_classes(n_classes)
+        if not len(as_rows(x)):
+            return self
+        x, target, _ = check_fit_inputs(x, target, self.n_classes)
+        moments = class_moments(x.double(), target, self.n_classes, diagonal=True)
+        variance = moments.scatter.mean(1) / (moments.class_count - 1)
+        return self._pool(moments.mean, variance, moments.class_count)
+
+    @torch.no_grad()
+    def merge(self, other: RunningGaussian) -> Self:
+        """Pool with the statistics of other rows, each by the rows it has seen, as if all came in one batch.
+
+        Raises:
+            ValueError: If they are of another number of classes or features.
+        """
+        if not isinstance(other, RunningGaussian):
+            raise ValueError(f"merge takes a RunningGaussian, got a {type(other).__name__}")
+        self._check_classes(other.n_classes)
+        if other.mean_ is None:
+            return self
+        self.n_passed_over_ = self.n_passed_over_ + other.n_passed_over_.to(self.n_passed_over_.device)
+        return self._pool(other.mean_.double(), other.variance_.double(), other.class_count_)
+
+    def all_reduce(self) -> Self:
+        """Merge the statistics that each rank has learnt by `partial_fit`, in the order of the ranks; call it once.
+
+        `update` needs no such call: it learns from the batches of all ranks together.
+        """
+        names = ("mean_", "variance_", "class_count_")
+        own = None if self.mean_ is None else {name: self._buffers[name] for name in names}
+        states = all_gather_states(own, names)  # type: ignore[arg-type]  # learnt together, none is None
+        if len(states) > 1:
+            self.mean_ = self.variance_ = self.class_count_ = None  # type: ignore[assignment]
+            for state in states:
+                if state is not None:
+                    self._pool(*(state[name] for name in names))
+        return self
+
+    def _pool(self, mean: Tensor, variance: Tensor, count: Tensor) -> Self:
+        """Pool with means `(C, D)` and variances `(C,)`, NaN where unknown, of `count` rows `(C,)`; all float64."""
+        if self.mean_ is None:
+            self.mean_, self.class_count_ = torch.zeros_like(mean), torch.zeros_like(count, dtype=torch.long)
+            self.variance_ = torch.full_like(variance, torch.nan)
+        elif mean.shape != self.mean_.shape:
+            raise ValueError(f"x must have the {self.mean_.shape[1]} features seen before, got {mean.shape[1]}")
+        own, count = self.class_count_.to(mean), count.to(mean)
+        total = (own + count).clamp(min=1)
+        shift = mean - self.mean_.to(mean)
+        scatter = sum(
+            (v.to(mean) * (n - 1)).nan_to_num(0.0).masked_fill(n < 2, 0.0)
+            for v, n in ((self.variance_, own), (variance, count))
+        )
+        scatter = scatter + shift.square().mean(1) * own * count / total
+        self.mean_ = self.mean_.to(mean) + shift * (count / total)[:, None]
+        self.variance_ = torch.where(total > 1, scatter / (total - 1), torch.nan)
+        self.class_count_ = (own + count).long()
+        return self
+
+    def _check_classes(self, n_classes: int | None) -> None:
+        if n_classes not in (None, self.n_classes):
+            raise ValueError(f"n_classes must be {self.n_classes}, as the statistics were made for, got {n_classes}")
 
     def forget(self) -> None:
         """Start afresh, as if no batch had been seen."""

@@ -11,7 +11,7 @@ from unittest import SkipTest
 import torch
 
 from genlabel_plugins.densities.registry import make_backend
-from genlabel_plugins.testing import _behavior_checks, _regime_checks, _row_checks
+from genlabel_plugins.testing import _behavior_checks, _regime_checks, _row_checks, _stream_checks
 from genlabel_plugins.testing._assertions import Make
 
 Check = Callable[[Make], None]
@@ -45,8 +45,9 @@ def check_relabeler(backend: str | Make, **params: Any) -> None:
 def relabeler_checks() -> list[Check]:
     """Checks of the contract, each a function of a callable that makes an unfitted density.
 
-    A check of a claim that the backend does not make (`Density.normalized`, `exact`, `compilable`), or of a regime of
-    untidy rows that it names in `Density.declines`, raises `unittest.SkipTest`, which pytest reports as skipped.
+    A check of a claim that the backend does not make (`Density.normalized`, `exact`, `compilable`), of a regime of
+    untidy rows that it names in `Density.declines`, or of `partial_fit` where it has none or is not `streamable`,
+    raises `unittest.SkipTest`, which pytest reports as skipped.
 
     Example:
         >>> import pytest
@@ -55,7 +56,7 @@ def relabeler_checks() -> list[Check]:
         ... def test_contract(check):
         ...     check(lambda: make_backend("gm"))
     """
-    rooms = (_behavior_checks, _row_checks, _regime_checks)
+    rooms = (_behavior_checks, _row_checks, _regime_checks, _stream_checks)
     found = [check for room in rooms for check in vars(room).items()]
     return [_quiet(check) for name, check in found if name.startswith("check_")]
 

@@ -11,7 +11,7 @@ import torch
 from sklearn import covariance as sklearn_covariance
 from torch import Tensor
 
-from genlabel_plugins.densities._moments import class_moments
+from genlabel_plugins.densities._moments import ScaledMoments, scaled_moments
 
 Shrinkage = Literal["auto", "ledoit_wolf", "oas"]
 
@@ -79,27 +79,42 @@ def class_estimates(
     """
     n_classes = int(target.max()) + 1
     if not diagonal:
-        _check_memory(n_classes, x, tied)
-    power = torch.frexp(x.double().abs().amax(0)).exponent  # fourth powers of huge or tiny numbers leave float64
-    unit = torch.full_like(x[0], 2.0, dtype=torch.float64).pow(power)
-    count, mean, scatter, fourth = class_moments(x.double() / unit, target, n_classes, diagonal=diagonal)
+        check_memory(n_classes, x, tied)
+    moments = scaled_moments(x, target, n_classes, offset, centered=True, diagonal=diagonal)
+    return estimates_of(moments, x, target, shrinkage=shrinkage, diagonal=diagonal, tied=tied, ddof=ddof)
+
+
+def estimates_of(
+    scaled: ScaledMoments,
+    x: Tensor,
+    target: Tensor,
+    *,
+    shrinkage: Shrinkage | float = "auto",
+    diagonal: bool = False,
+    tied: bool = False,
+    ddof: int = 0,
+) -> ClassEstimates:
+    """The same from moments; rows and targets, `(N, D), (N,)`, may be left out where `enough_rows`, but not by name."""
+    unit, offset, moments = scaled
+    count, mean, scatter, _, fourth = moments
+    n_classes, n_rows = len(count), float(count.sum())
     worth = _worth(count, variances(scatter, diagonal), fourth)  # (K, D)
     mean, scatter = mean * unit, scatter * (unit.square() if diagonal else unit.outer(unit))
-    n_within = len(x) - n_classes
-    rounding = (2 * torch.finfo(x.dtype).eps * (mean.abs() + offset.abs())).square()  # (K, D)
+    n_within = n_rows - n_classes
+    rounding = (2 * torch.finfo(offset.dtype).eps * (mean.abs() + offset.abs())).square()  # (K, D)
     flat = variances(scatter, diagonal) <= rounding * count[:, None]
     if bool(flat.any()):
         scatter = scatter.masked_fill(flat if diagonal else flat[:, :, None] | flat[:, None], 0.0)
         worth = worth.masked_fill(flat, 0.0)
     bare = flat.all(0)  # (D,), without a spread within any class: classes apart tell the unit
-    between = count @ (mean - count @ mean / len(x)).square() / len(x)
+    between = count @ (mean - count @ mean / n_rows).square() / n_rows
     constant = bare & (between <= rounding.amax(0))
     spread_between = torch.where(bare, between / (n_within + 1), 0.0).masked_fill_(constant, 1.0)
     fill = spread_between if diagonal else spread_between.diag()
     auto, named = shrinkage == "auto", shrinkage in ("ledoit_wolf", "oas")
     n_features = 1 if diagonal else int((~bare).sum())
     scarcity = _scarcity(n_within, n_features) if auto else 0.0
-    pooled = (scatter.sum(0) / max(len(x) - max(ddof, scarcity) * n_classes, 1)).add_(fill)
+    pooled = (scatter.sum(0) / max(n_rows - max(ddof, scarcity) * n_classes, 1)).add_(fill)
     unit, center = variances(pooled, diagonal), mean
     rows = (x - mean[target]) / unit.sqrt() if named or (scarcity and not diagonal) else x
     if scarcity and not diagonal:
@@ -123,6 +138,11 @@ def class_estimates(
         pooled = pooled * (scale.square() if diagonal else scale[:, :, None] * scale[:, None])
     covariance = torch.lerp(own, pooled.expand_as(own), weight.expand_as(own)) if bool(weight.any()) else own
     return ClassEstimates(count, mean, center, covariance, constant)
+
+
+def enough_rows(count: Tensor, n_features: int) -> bool:
+    """Whether all classes together, `(C,)` rows each, have so many that more never bring the rows into an estimate."""
+    return float(count.sum() - (count > 0).sum()) >= ROWS_PER_FEATURE * n_features
 
 
 def variances(covariance: Tensor, diagonal: bool) -> Tensor:
@@ -163,7 +183,7 @@ def warn_if_few(estimate: ClassEstimates, shrinkage: Shrinkage | float, *, tied:
     warnings.warn(f"{problem}: {advice}", stacklevel=4)
 
 
-def _check_memory(n_classes: int, x: Tensor, tied: bool) -> None:
+def check_memory(n_classes: int, x: Tensor, tied: bool) -> None:
     """Raise `ValueError` if full covariances of the features of rows `(N, D)` do not fit into memory."""
     n_matrices = n_classes + 2 if tied else 3 * n_classes  # scatter, estimate and factor, at least
     needed = 8 * n_matrices * x.shape[1] ** 2
@@ -206,7 +226,7 @@ def _scale(ratio: Tensor, worth: Tensor) -> Tensor:
     return (0.5 * log_ratio.sign() * (log_ratio.abs() - chance).clamp(min=0)).exp()
 
 
-def _towards_diagonal(covariance: Tensor, rows: Tensor, n_within: int, *, most: float) -> Tensor:
+def _towards_diagonal(covariance: Tensor, rows: Tensor, n_within: float, *, most: float) -> Tensor:
     """Shrink correlations `(D, D)` by the share of noise in their squares, but not by more than `most`.
 
     The noise is the larger of what Gaussian rows have and of what is seen in the scaled rows `(N, D)`.

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from genlabel_plugins.densities.backends._class_estimates import (
     ROWS_PER_FEATURE,
+    ClassEstimates,
     Shrinkage,
-    class_estimates,
     raise_variances,
     variances,
     warn_if_few,
@@ -37,11 +37,10 @@ class Components(NamedTuple):
 
 
 def single_gaussians(
-    x: Tensor, target: Tensor, offset: Tensor, *, covariance_type: str, shrinkage: Shrinkage | float, reg_covar: float
+    estimate: ClassEstimates, *, covariance_type: str, shrinkage: Shrinkage | float, reg_covar: float
 ) -> Components:
-    """One Gaussian per class by its moments, `(N, D), (N,)`."""
+    """One Gaussian per class."""
     diagonal, tied = covariance_type in ("diag", "spherical"), covariance_type == "tied"
-    estimate = class_estimates(x, target, offset, shrinkage=shrinkage, diagonal=diagonal, tied=tied)
     covariance = estimate.covariance
     if not diagonal:
         warn_if_few(estimate, shrinkage, tied=tied)

@@ -3,28 +3,42 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from numbers import Integral
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from genlabel_plugins._checks import check_number
+from genlabel_plugins.densities._moments import ClassMoments, ScaledMoments, scaled_moments
+from genlabel_plugins.densities._ranks import State
 from genlabel_plugins.densities._segments import LogRatio, mixture_log_ratio, segment_ends
-from genlabel_plugins.densities.backends._class_estimates import Shrinkage, check_shrinkage
+from genlabel_plugins.densities.backends._class_estimates import (
+    ClassEstimates,
+    Shrinkage,
+    check_memory,
+    check_shrinkage,
+    class_estimates,
+    enough_rows,
+    estimates_of,
+)
 from genlabel_plugins.densities.backends._gaussian_components import Components, mixtures, single_gaussians
 from genlabel_plugins.densities.backends._whitening import factorize, whitened_segment, whitened_squares, whitening
-from genlabel_plugins.densities.density import Density
+from genlabel_plugins.densities.streaming import StreamingDensity
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
 
 
-class GaussianMixture(Density):
+class GaussianMixture(StreamingDensity):
     r"""Gaussian class densities :math:`p_c(x) = \sum_k w_{ck}\, N(x; \mu_{ck}, \Sigma_{ck})`.
 
     Means and covariances are the maximum-likelihood estimates where rows are many, and shrunk to what all classes
     share where they are few. A full covariance is scored by one product of the batch with the stacked whitening
     matrices :math:`L_{ck}^{-1}`; the others by one product with the coefficients of their quadratic forms.
+
+    Of one component, `partial_fit` keeps the rows while they are few, then their moments, merged about their own means:
+    in whatever parts they come, the densities are those of one `fit`, to rounding.
 
     Args:
         n_components: Components per class; `"bic"` chooses up to `max_components` by the Bayesian information
@@ -48,6 +62,14 @@ class GaussianMixture(Density):
     Reference:
         Sohn et al., GenLabel: Mixup Relabeling using Generative Models, ICML 2022, section 1.2.
     """
+
+    stream_fields: ClassVar[Mapping[str, bool]] = {
+        "unit": False,
+        "mean": True,
+        "scatter": True,
+        "third": True,
+        "fourth": True,
+    }
 
     log_norm_: Tensor  # (K, M), log weight and normalizer of each component
     whiten_: Tensor  # full: packed whitening of all components
@@ -85,17 +107,14 @@ class GaussianMixture(Density):
         self.shrinkage = shrinkage
         self.reg_covar = reg_covar
         self.max_components = max_components
+        self.streamable = n_components == 1 and shrinkage not in ("ledoit_wolf", "oas")
         self._declare("log_norm_", "whiten_", "transform_", "quadratic_")
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
-        components = single_gaussians(
-            x,
-            target,
-            self.offset_,
-            covariance_type=self.covariance_type,
-            shrinkage=self.shrinkage,
-            reg_covar=self.reg_covar,
+        estimate = class_estimates(
+            x, target, self.offset_, shrinkage=self.shrinkage, diagonal=self._diagonal, tied=self._tied
         )
+        components = self._single(estimate)
         if self.n_components != 1:
             components = mixtures(
                 x,
@@ -107,6 +126,61 @@ class GaussianMixture(Density):
                 reg_covar=self.reg_covar,
                 generator=generator,
             )
+        self._store(components)
+
+    def _drawn(self, x: Tensor, generator: torch.Generator) -> State:
+        if not self.streamable:
+            raise ValueError(
+                f"partial_fit goes with n_components=1 and shrinkage 'auto' or a number, got {self.n_components!r} and "
+                f"{self.shrinkage!r}, which need all rows at once"
+            )
+        return {}
+
+    def _condense(self, state: State) -> State:
+        return self._summed(state) if enough_rows(state["count"], len(state["origin"])) else state
+
+    def _summed(self, state: State) -> State:
+        """The same state with moments in place of rows."""
+        if "rows" not in state:
+            return state
+        x, count, origin = state["rows"], state["count"], state["origin"]
+        if not self._diagonal:
+            check_memory(len(count), x, self._tied)
+        scaled = scaled_moments(x, state["target"], len(count), origin, centered=False, diagonal=self._diagonal)
+        return {"count": count, "origin": origin} | _fields(scaled)
+
+    def _joined(self, a: State, b: State) -> State:
+        first, second = (_moments(self._summed(state)) for state in (a, b))
+        return _fields(first.merge(second))
+
+    def _finish(self, state: State) -> None:
+        if "rows" in state:
+            super()._finish(state)
+            return
+        whole, count = _moments(state), state["count"].double()
+        mean = count @ whole.moments.mean / count.sum() * whole.unit
+        self.offset_ = (whole.origin + mean).to(whole.origin.dtype)
+        self.present_ = count.nonzero().squeeze(1)
+        whole = whole.rebased(whole.unit, self.offset_)
+        whole = whole._replace(moments=whole.moments.of_classes(self.present_))
+        no_rows = self.offset_.new_empty(0, len(mean)), self.present_[:0]
+        estimate = estimates_of(whole, *no_rows, shrinkage=self.shrinkage, diagonal=self._diagonal, tied=self._tied)
+        self._store(self._single(estimate))
+
+    def _single(self, estimate: ClassEstimates) -> Components:
+        return single_gaussians(
+            estimate, covariance_type=self.covariance_type, shrinkage=self.shrinkage, reg_covar=self.reg_covar
+        )
+
+    @property
+    def _diagonal(self) -> bool:
+        return self.covariance_type in ("diag", "spherical")
+
+    @property
+    def _tied(self) -> bool:
+        return self.covariance_type == "tied"
+
+    def _store(self, components: Components) -> None:
         self._recenter(components.mean)
         if self.covariance_type == "full":
             self._store_full(components)
@@ -196,3 +270,13 @@ class GaussianMixture(Density):
     def _store_norm(self, components: Components, log_det: Tensor) -> None:
         unit = 0.5 * components.mean.shape[-1] * math.log(2 * math.pi)
         self.log_norm_ = components.log_weight - log_det - unit
+
+
+def _moments(state: State) -> ScaledMoments:
+    moments = ClassMoments(state["count"].double(), *(state[name] for name in ("mean", "scatter", "third", "fourth")))
+    return ScaledMoments(state["unit"], state["origin"], moments)
+
+
+def _fields(scaled: ScaledMoments) -> State:
+    _, mean, scatter, third, fourth = scaled.moments
+    return {"unit": scaled.unit, "mean": mean, "scatter": scatter, "third": third, "fourth": fourth}

@@ -25,7 +25,7 @@ from genlabel_plugins.densities.backends._whitening import (
     whitening,
     with_ones,
 )
-from genlabel_plugins.densities.density import Density
+from genlabel_plugins.densities.streaming import RESERVOIR, ReservoirDensity
 
 Bandwidth = Literal["scott", "silverman", "cv"]
 MAX_LEFT_OUT = 500
@@ -33,7 +33,7 @@ MAX_SEGMENT_ELEMENTS = 2**24
 ABSENT = torch.finfo(torch.float32).min / 4  # score that stands for minus infinity, on which arithmetic gives NaN
 
 
-class KernelDensity(Density):
+class KernelDensity(ReservoirDensity):
     r"""Kernel class densities :math:`p_c(x) = \frac1{n_c} \sum_{i \in c} N(x; x_i, h_c^2 S_c)`.
 
     :math:`S_c` is the covariance of the class with the divisor :math:`n_c - 1`, as in `scipy.stats.gaussian_kde`,
@@ -48,6 +48,7 @@ class KernelDensity(Density):
         shrinkage: `"auto"`, or for each class `"ledoit_wolf"`, `"oas"` or a weight in [0, 1], towards its column
             variances being equal multiples of the pooled ones; 0 for scipy's densities whatever the rows.
         reg_covar: Added to each variance of a class, as a share of it.
+        reservoir: Rows of each class that `partial_fit` keeps, a uniform sample.
 
     Raises:
         ValueError: On an option out of range, or, in `fit`, a singular covariance with `reg_covar=0`.
@@ -75,6 +76,7 @@ class KernelDensity(Density):
         bandwidth: Bandwidth | float = "scott",
         shrinkage: Shrinkage | float = "auto",
         reg_covar: float = 1e-8,
+        reservoir: int = RESERVOIR,
     ) -> None:
         super().__init__()
         check_shrinkage(shrinkage)
@@ -83,7 +85,9 @@ class KernelDensity(Density):
         check_number("reg_covar", reg_covar, 0)
         self.bandwidth = bandwidth
         self.shrinkage = shrinkage
+        check_number("reservoir", reservoir, 1, whole=True)
         self.reg_covar = reg_covar
+        self.reservoir = reservoir
         self._declare("bandwidth_", "whiten_", "row_score_", "tile_class_", "class_tile_", "log_norm_")
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:

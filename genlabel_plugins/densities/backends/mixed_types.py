@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from genlabel_plugins._checks import check_positive, check_sizes
+from genlabel_plugins.densities._ranks import State
 from genlabel_plugins.densities.density import Density
 from genlabel_plugins.densities.registry import make_backend
+from genlabel_plugins.densities.streaming import StreamingDensity
 
 
-class MixedTypes(Density):
+class MixedTypes(StreamingDensity):
     r"""Density of tables :math:`p_c(x) = p_c(x_\text{cont}) \prod_k p_{ck}(x_k)`, columns independent within a class.
 
     Rows hold the continuous columns, then one block of indicators for each categorical column, as `encode_rows`
@@ -38,6 +40,8 @@ class MixedTypes(Density):
         tensor([[0.6000, 0.3333]])
     """
 
+    stream_fields: ClassVar[Mapping[str, bool]] = {"indicator": True}
+
     log_frequency_: Tensor  # (V_1 + V_2 + ..., K)
     log_frequency_mean_: Tensor  # (K,), of the training rows: rows come centered
 
@@ -59,27 +63,93 @@ class MixedTypes(Density):
         self.density = make_backend(continuous, **(continuous_params or {}))
         for claim in ("normalized", "exact", "compilable", "declines"):  # frequencies keep all of them
             setattr(self, claim, getattr(self.density, claim, frozenset() if claim == "declines" else False))
+        self.streamable = getattr(self.density, "streamable", hasattr(self.density, "partial_fit"))
         self._declare("log_frequency_", "log_frequency_mean_")
 
+    def partial_fit(
+        self,
+        x: Tensor,
+        target: Tensor,
+        *,
+        n_classes: int | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Self:
+        """Learn from more rows, see `StreamingDensity.partial_fit`; what is continuous goes to its own backend.
+
+        Raises:
+            ValueError: As there, and if the backend of the continuous columns has no `partial_fit`.
+        """
+        if not hasattr(self.density, "partial_fit"):
+            raise ValueError(f"the backend of the continuous columns has no partial_fit, got {self.continuous!r}")
+        super().partial_fit(x, target, n_classes=n_classes, generator=generator)
+        if start := self._start(x.flatten(1)):
+            self.density.partial_fit(x.flatten(1)[:, :start], target, n_classes=n_classes, generator=generator)
+        return self
+
+    def merge(self, other: Self) -> Self:
+        """Learn what another density was taught by `partial_fit`, see `StreamingDensity.merge`."""
+        super().merge(other)
+        if self._continuous_too():
+            self.density.merge(other.density)
+        return self
+
+    def all_reduce(self) -> Self:
+        """Merge the densities of all ranks, see `StreamingDensity.all_reduce`."""
+        super().all_reduce()
+        if self._continuous_too():
+            self.density.all_reduce()
+        return self
+
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
-        n_classes, n_indicators = len(self.present_), sum(self.cardinality)
-        if x.shape[1] < n_indicators:
-            raise ValueError(f"x must have the {n_indicators} indicators of cardinality, got {x.shape[1]} columns")
-        start = x.shape[1] - n_indicators
+        start = self._start(x)
         indicators = (x + self.offset_)[:, start:].double()
-        count = indicators.new_zeros(n_classes, n_indicators).index_add_(0, target, indicators)
-        blocks = [(block + self.smoothing).log() for block in count.split(list(self.cardinality), dim=1)]
-        log_frequency = [block - block.logsumexp(1, keepdim=True) for block in blocks]
-        self.log_frequency_ = torch.cat([count.new_zeros(n_classes, 0), *log_frequency], 1).T.contiguous()
-        self.log_frequency_mean_ = self.offset_[start:].double() @ self.log_frequency_
+        count = indicators.new_zeros(len(self.present_), indicators.shape[1]).index_add_(0, target, indicators)
+        self._store_frequencies(count)
         if start:
             options = {"generator": generator} if isinstance(self.density, Density) else {}
             self.density.fit(x[:, :start], target, **options)
 
+    def _condense(self, state: State) -> State:
+        rows, target = state.pop("rows"), state.pop("target")
+        indicators = rows[:, self._start(rows) :].double()
+        count = indicators.new_zeros(len(state["count"]), indicators.shape[1]).index_add_(0, target, indicators)
+        return state | {"indicator": count}
+
+    def _joined(self, a: State, b: State) -> State:
+        return {"indicator": a["indicator"] + b["indicator"]}
+
+    def _finish(self, state: State) -> None:
+        self.present_ = state["count"].nonzero().squeeze(1)
+        self.offset_ = torch.zeros_like(state["origin"])  # the continuous columns are centered by their own density
+        self._store_frequencies(state["indicator"][self.present_])
+
+    def _store_frequencies(self, count: Tensor) -> None:
+        """Smoothed log-frequencies from the rows of each class and category, `(K, V_1 + V_2 + ...)`."""
+        blocks = [(block + self.smoothing).log() for block in count.split(list(self.cardinality), dim=1)]
+        log_frequency = [block - block.logsumexp(1, keepdim=True) for block in blocks]
+        self.log_frequency_ = torch.cat([count.new_zeros(len(count), 0), *log_frequency], 1).T.contiguous()
+        start = len(self.offset_) - len(self.log_frequency_)
+        self.log_frequency_mean_ = self.offset_[start:].double() @ self.log_frequency_
+
+    def _start(self, x: Tensor) -> int:
+        """Number of continuous columns of rows `(N, D)`."""
+        n_indicators = sum(self.cardinality)
+        if x.shape[1] < n_indicators:
+            raise ValueError(f"x must have the {n_indicators} indicators of cardinality, got {x.shape[1]} columns")
+        return x.shape[1] - n_indicators
+
+    def _continuous_too(self) -> bool:
+        return self.stream_origin_ is not None and len(self.stream_origin_) > sum(self.cardinality)
+
     def _log_prob(self, x: Tensor) -> Tensor:
         start = x.shape[1] - len(self.log_frequency_)
         log_prob = torch.addmm(self.log_frequency_mean_, x[:, start:], self.log_frequency_)
-        return log_prob + self.density.log_prob(x[:, :start]) if start else log_prob
+        if not start:
+            return log_prob
+        continuous: Tensor = self.density.log_prob(x[:, :start])
+        if continuous.shape[1] != log_prob.shape[1]:  # learnt part by part, it knows of classes without a row
+            continuous = continuous[:, self.present_]
+        return log_prob + continuous
 
 
 def encode_rows(continuous: Tensor | None, codes: Tensor | None, cardinality: Sequence[int]) -> Tensor:

@@ -14,13 +14,13 @@ from genlabel_plugins._checks import check_number, check_positive
 from genlabel_plugins._state import accumulator, full_precision
 from genlabel_plugins.densities.backends._tiles import CHUNK_ELEMENTS, MAX_BATCH, PIECE, tile, tiles_per_chunk
 from genlabel_plugins.densities.backends._whitening import with_ones
-from genlabel_plugins.densities.density import Density
+from genlabel_plugins.densities.streaming import RESERVOIR, ReservoirDensity
 
 N_TRIED = 64  # training rows on which the rounding of the product is measured
 TOLERANCE = 1e-3  # of a squared distance
 
 
-class NearestNeighbor(Density):
+class NearestNeighbor(ReservoirDensity):
     r"""Nearest-neighbor class densities :math:`p_c(x) = k / (n_c V_d\, r_c(x)^d)`.
 
     :math:`r_c(x)` is the Euclidean distance, in the units of the data, from x to its k-th nearest row of class c,
@@ -33,6 +33,8 @@ class NearestNeighbor(Density):
         n_neighbors: k; a class with fewer rows uses all of them, and their number as its k.
         min_distance: Least distance, in units of the root-mean-square distance of the training rows from their
             mean, since mixing with a weight of one lands on a training row.
+        reservoir: Rows of each class that `partial_fit` keeps, a uniform sample; its distances are larger by what its
+            density of rows is smaller, which :math:`n_c` of the sample makes good.
 
     Raises:
         ValueError: On an option out of range.
@@ -60,12 +62,14 @@ class NearestNeighbor(Density):
     least_square_: Tensor  # ()
     unit_: Tensor  # (), power of two, so that squares of far and of tiny rows stay within float32
 
-    def __init__(self, *, n_neighbors: int = 1, min_distance: float = 1e-6) -> None:
+    def __init__(self, *, n_neighbors: int = 1, min_distance: float = 1e-6, reservoir: int = RESERVOIR) -> None:
         super().__init__()
         check_number("n_neighbors", n_neighbors, 1, whole=True)
         check_positive("min_distance", min_distance)
         self.n_neighbors = n_neighbors
+        check_number("reservoir", reservoir, 1, whole=True)
         self.min_distance = min_distance
+        self.reservoir = reservoir
         self._declare("row_score_", "wide_row_", "column_", "origin_", "first_tile_", "tile_class_")
         self._declare("used_", "log_norm_", "least_square_", "unit_")
 
