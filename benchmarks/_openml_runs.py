@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,7 +20,7 @@ from genlabel_plugins.selection import candidate_grid
 from genlabel_plugins.selection._candidate_fits import network_log_p
 from genlabel_plugins.selection._joint_training import TrainingOptions, train_jointly
 from genlabel_plugins.selection._training_table import TrainingTable
-from genlabel_sklearn import GenLabelClassifierCV
+from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
 
 SCORINGS = ("accuracy", "neg_log_loss")
 MIXING = ("none", "mixup", "genlabel")
@@ -84,6 +85,25 @@ def run_fixed(data: Path, name: str, seed: int) -> list[tuple[str, bool, float, 
     for m, candidate in enumerate(candidates):
         way = candidate.scheme if candidate.backend is None else f"{candidate.backend}, gamma {candidate.gamma:g}"
         found.append((way, candidate.keep_clean, *scores(probability[:, :, m], y_test)[:2]))
+    return found
+
+
+def run_parity(data: Path, name: str) -> list[tuple[str, float, float, float]]:
+    """How far `LogisticRegression` at its minimum is, by C: a coefficient of standardized columns, the common loss."""
+    torch.set_num_threads(1)
+    X, y = load(data, name)
+    scaler = StandardScaler().fit(X)
+    z = scaler.transform(X)
+    found = []
+    for C in (0.01, 1.0, 100.0):
+        theirs = LogisticRegression(C=C, solver="newton-cg", tol=1e-10, max_iter=100_000).fit(z, y)
+        ours = GenLabelClassifier(scheme="none", C=C, standardize=True, random_state=0).fit(X, y)
+        coef = ours.coef_ * scaler.scale_
+        losses = [
+            log_loss(y, model.predict_proba(rows)) + 0.5 * np.square(w).sum() / (C * len(y))
+            for model, rows, w in ((ours, X, coef), (theirs, z, theirs.coef_))
+        ]
+        found.append((name, C, float(abs(coef - theirs.coef_).max()), abs(losses[0] - losses[1])))
     return found
 
 

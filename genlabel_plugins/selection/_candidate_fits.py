@@ -7,6 +7,7 @@ from typing import Any, get_args
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from genlabel_plugins.relabeler import GenLabel
 from genlabel_plugins.selection._candidate_batches import density_classifier, fit_relabelers
@@ -111,6 +112,7 @@ def fit_networks(
 def network_log_p(networks: StackedNetworks, place: int, x: Tensor) -> Tensor:
     """Log-probabilities of rows by all networks of one table, `(B, D) -> (B, C, M)`."""
     one = networks.of_table(place)
+    x = pad(x, (0, networks.sizes[0] - x.shape[1]))  # of a span of fewer dimensions
     rows_at_once = max(1, MAX_ELEMENTS // (4 * networks.n_models * sum(networks.sizes[1:])))
     return torch.cat([one(rows[None])[0].log_softmax(1) for rows in x.to(one.weights[0]).split(rows_at_once)])
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from genlabel_plugins.mixing.inputs import one_hot
@@ -39,7 +40,7 @@ def solve_candidates(
     rows, at most 10.
 
     Args:
-        tables: Training rows, F tables of about one size.
+        tables: Training rows, F tables of about one size; spans of fewer dimensions are filled with zeros.
         candidates: What to solve, M of them.
         n_classes: Number of classes C.
         options: How rows are mixed.
@@ -68,7 +69,8 @@ def solve_candidates(
     ]
     policies = list(dict.fromkeys(policy_of(candidate) for candidate in candidates if candidate.clean_share < 1))
     generators = [torch.Generator() for _ in tables]
-    networks = StackedNetworks((tables[0].x.shape[1], n_classes), len(candidates), generators).to(clean[0][0])
+    n_features = max(table.x.shape[1] for table in tables)
+    networks = StackedNetworks((n_features, n_classes), len(candidates), generators).to(clean[0][0])
     weights, biases = networks.weights[0].detach(), networks.biases[0].detach()[:, 0]
     # Two classes share the penalty that scikit-learn puts on their difference.
     strictness = (2 if n_classes == 2 else 1) * torch.stack([table.strictness / table.total for table in tables])
@@ -88,7 +90,8 @@ def solve_candidates(
                         y_mix[..., [policies.index(way) for way in ways]].to(dtype),
                     )
                 )
-            parts.append(tuple(torch.cat(part) for part in zip(*both, strict=True)))
+            rows, *others = (torch.cat(part) for part in zip(*both, strict=True))
+            parts.append((pad(rows, (0, n_features - rows.shape[1])), *others))
         chosen, stages = [], []
         for C in sorted({candidates[m].C for m in members}):
             chosen.append([m for m in members if candidates[m].C == C])

@@ -144,9 +144,11 @@ def looks_like_components(x: Tensor) -> bool:
     spread, mean, x = spread[kept], mean[kept], x[:, kept]
     is_central = bool((mean.abs() <= 5 * spread / n_rows**0.5).all())
     z = (x - mean) / spread
-    square = (z.T @ z / n_rows).square()
-    n_pairs = square.shape[0] * (square.shape[0] - 1)
-    is_uncorrelated = float(square.fill_diagonal_(0).sum()) / n_pairs <= 2 / n_rows
+    # The squared correlations of all columns sum to what the squared products of all rows do, on the smaller matrix.
+    products = z.T @ z if z.shape[1] <= n_rows else z @ z.T
+    among_themselves = z.square().sum(0).square().sum()
+    n_pairs = z.shape[1] * (z.shape[1] - 1)
+    is_uncorrelated = float((products.square().sum() - among_themselves) / n_rows**2) / n_pairs <= 2 / n_rows
     falls = spread[1:] <= 1.5 * torch.cummin(spread, 0).values[:-1]
     if not (is_central and is_uncorrelated and bool(falls.all())):
         return False

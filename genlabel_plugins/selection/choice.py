@@ -130,7 +130,7 @@ def select(cv: CrossValidation, scoring: str, selection: Selection) -> Tensor:
 
 
 def _stack(cv: CrossValidation) -> Tensor:
-    """Weights of least held-out log-loss, drawn toward the best candidates; those far below the greatest are left out."""
+    """Weights of least held-out log-loss, drawn toward the best candidates; the smallest are left out."""
     if cv.log_likelihood is None or cv.weight is None:
         raise ValueError("selection 'stack' needs the log_likelihood and weight of each held-out row, got None")
     likelihood, share = cv.log_likelihood.exp(), cv.weight / cv.weight.sum()

@@ -137,7 +137,9 @@ def cross_validate(
     sizes = [count_rows(weight[train]) for train, _ in rows]
     trained = [m for m, candidate in enumerate(candidates) if candidate.kind == "trained"]
     others = [m for m, candidate in enumerate(candidates) if candidate.kind != "trained"]
-    most = 1 if in_span and x.shape[1] > min(sizes) else at_once // max(1, len(trained), len(others))
+    # Networks that are trained step by step have equally many inputs; spans of the rows of two splits may differ.
+    alone = trained and in_span and x.shape[1] > min(sizes)
+    most = 1 if alone else at_once // max(1, len(trained), len(others))
     n_policies = len({policy_of(candidates[m]) for m in others})
     most = max(1, min(most, MAX_ELEMENTS // (16 * max(MIXED_ROWS, *sizes) * n_classes * max(1, n_policies))))
     title = f"{len(candidates)} candidates, {len(rows)} splits"

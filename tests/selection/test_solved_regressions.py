@@ -13,6 +13,7 @@ from genlabel_plugins.selection._softmax_regression import softmax_regressions
 from genlabel_plugins.selection._solved_regressions import solve_candidates
 from genlabel_plugins.selection._training_table import TrainingTable, looks_like_components
 from genlabel_plugins.selection.candidates import Candidate, candidate_grid
+from genlabel_plugins.selection.search import cross_validate
 
 
 def table(load=load_wine, kept=slice(None), **options):
@@ -153,3 +154,14 @@ def test_components_are_told_from_other_columns():
     dummies = dummies.double() - dummies.double().mean(0)
     for part in (X, z, components + 1, components.flip(1), z * torch.logspace(-8, 8, 13), dummies):
         assert not looks_like_components(part)
+
+
+def test_splits_whose_rows_span_fewer_dimensions_are_solved_with_the_others():
+    x, target = (torch.from_numpy(part[:30]) for part in load_digits(return_X_y=True))
+    x[10:20] = x[:10]  # two of the splits have 19 different rows, one has 10
+    splits = [(np.arange(20), np.arange(20, 30)), (np.arange(10, 30), np.arange(10)), (np.arange(5, 30), np.arange(5))]
+    candidates = candidate_grid(schemes=("none", "genlabel"), backends=("gm",), gammas=(0.5,), Cs=(0.01, 1.0))
+    options = {"n_classes": 10, "n_folds": 2}
+    together = cross_validate(x, target, candidates, splits=splits, **options)
+    alone = [cross_validate(x, target, candidates, splits=[split], **options).log_loss for split in splits]
+    torch.testing.assert_close(together.log_loss, torch.cat(alone), atol=2e-3, rtol=0)
