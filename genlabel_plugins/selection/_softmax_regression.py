@@ -55,6 +55,8 @@ def softmax_regressions(
     rows = torch.cat([(x - center) @ axes, torch.ones_like(x[..., :1])], 2)  # (F, R, D + 1)
     weighed = (rows * weight[..., None]).mT
     moments = (weighed @ y.flatten(2)).unflatten(2, y.shape[2:])  # (F, D + 1, C, P)
+    # Labels that sum to one but for rounding would let the loss fall without end where all logits rise together.
+    moments -= (moments.sum(2, keepdim=True) - weighed.sum(2)[..., None, None]) / n_classes
     curvature = torch.cat([size.clamp(min=0), torch.ones_like(size[:, :1])], 1) * (n_classes - 1) / n_classes**2
     is_coef = torch.ones_like(curvature)
     is_coef[:, -1] = 0

@@ -165,3 +165,13 @@ def test_splits_whose_rows_span_fewer_dimensions_are_solved_with_the_others():
     together = cross_validate(x, target, candidates, splits=splits, **options)
     alone = [cross_validate(x, target, candidates, splits=[split], **options).log_loss for split in splits]
     torch.testing.assert_close(together.log_loss, torch.cat(alone), atol=2e-3, rtol=0)
+
+
+def test_labels_that_sum_to_one_but_for_rounding_have_a_minimum():
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(1, 55, 54, generator=generator).double()
+    y = torch.randn(1, 55, 4, 1, generator=generator).double().mul(9).softmax(2)
+    weight, stages = torch.full((1, 55), 1 / 55).double(), [(torch.tensor([0.02]).double(), torch.tensor([0]))]
+    wanted, found = (softmax_regressions(x, weight, part, stages, tol=1e-15) for part in (y, y * (1 + 1e-6)))
+    for want, have in zip(wanted[0], found[0], strict=True):
+        torch.testing.assert_close(have, want, atol=1e-5, rtol=0)
