@@ -49,3 +49,19 @@ def test_lightning_has_a_precision_plugin():
     plugin = lightning.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False).precision_plugin
     for name in ("forward_context", "convert_input"):
         assert callable(getattr(plugin, name, None)), f"precision_plugin.{name} is gone: see training_rows.py"
+
+
+def test_keras_says_when_it_asks_for_shapes_alone():
+    keras = pytest.importorskip("keras")
+    from keras.src.backend.common.symbolic_scope import in_symbolic_scope
+
+    asked = []
+
+    class Listener(keras.layers.Layer):
+        def call(self, x):
+            asked.append(in_symbolic_scope())
+            return x
+
+    Listener()(keras.Input((2,)))
+    assert asked, "Keras does not trace a layer any more"
+    assert all(asked), "in_symbolic_scope does not tell tracing: GenLabelMixUp would learn from made-up values"

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from genlabel_plugins.labels import PosteriorLabel
 
 try:
     import keras
+    from keras.src.backend.common.symbolic_scope import in_symbolic_scope
 except ModuleNotFoundError as error:
     if error.name == "keras":
         message = "genlabel_keras needs keras: pip install 'genlabel-plugins[keras]'"
@@ -26,7 +29,8 @@ class GenLabelMixUp(keras.layers.MixUp):  # type: ignore[misc]
     """`keras.layers.MixUp`, with the labels of mixed images corrected by GenLabel.
 
     It mixes with Keras' code: the same images and draws, and with `gamma=0` the same labels, bit for bit. Rows that
-    were not mixed keep their label. `training=False` leaves a batch as it is.
+    were not mixed keep their label. `training=False` leaves a batch as it is. In a DataLoader's workers, which all
+    hold a copy of one seed of Keras, draws follow from the seeds that the loader gives them.
 
     Args:
         relabeler: Fitted relabeler, such as `GenLabel("gm").fit(images, target)`, or a `Relabeling`, whose `state_dict`
@@ -58,7 +62,8 @@ class GenLabelMixUp(keras.layers.MixUp):  # type: ignore[misc]
         super().__init__(**kwargs)
         # Not a submodule: Keras would wrap it as a layer with weights to train.
         self.__dict__["_label"] = PosteriorLabel(relabeler, embed)
-        self.__dict__["_mixed"] = None
+        self.__dict__["_drawn"] = threading.local()  # PyDataset mixes in threads
+        self.__dict__["_worker_seed"] = None
 
     def call(self, data: Any, training: bool = True) -> Any:
         """Mix images `(B, H, W, 3)` and labels `(B, C)` of a dict with the keys `images` and `labels`."""
@@ -67,22 +72,28 @@ class GenLabelMixUp(keras.layers.MixUp):  # type: ignore[misc]
         labels = _checked(data)
         if "bounding_boxes" in data:
             raise ValueError("a mixed image with bounding boxes has no class posterior: use keras.layers.MixUp")
+        if in_symbolic_scope():  # Keras asks for shapes alone, by values that it makes up
+            return super().call({**data, "labels": labels}, training=training)
         label: PosteriorLabel = self.__dict__["_label"]
         images = keras.ops.convert_to_tensor(data["images"])
         label.to(images.device)
         label.observe(self.backend.cast(images, self.compute_dtype), labels.to(images.device).argmax(1))
         mixed = super().call({**data, "labels": labels}, training=training)
-        own: Tensor = self.__dict__["_mixed"].to(images.device)
+        own: Tensor = self.__dict__["_drawn"].mixed.to(images.device)
         with torch.no_grad():
             y = label.relabel(mixed["images"], mixed["labels"].to(images.device), own)
         return {**mixed, "labels": y}
 
     def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
         """Keras' draw, of which it is kept which rows it mixes."""
+        worker = get_worker_info()
+        if worker is not None and worker.seed != self.__dict__["_worker_seed"]:
+            self.__dict__["_worker_seed"] = worker.seed
+            self.generator.state.assign([worker.seed % 2**31, 0])
         drawn = super().get_random_transformation(data, training=training, seed=seed)
         weight, partner = drawn["mix_weight"], drawn["permutation_order"]
         row = torch.arange(len(partner), device=partner.device)
-        self.__dict__["_mixed"] = (weight > 0) & (weight < 1) & (partner != row)
+        self.__dict__["_drawn"].mixed = (weight > 0) & (weight < 1) & (partner != row)
         return drawn
 
     def get_config(self) -> dict[str, Any]:

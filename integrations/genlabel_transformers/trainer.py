@@ -109,6 +109,7 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
         self.mix = make_mixer(mix, n_classes=n_classes) if isinstance(mix, str) else mix
         self._layer_mix = LayerMix(self.mix, layer, keep_clean=keep_clean)
         self._features: ModelFeatures | None = None
+        self._trained_on_mixed = False
         self._attached().remove()  # a model without a head is refused now
         self._features = None
 
@@ -127,6 +128,21 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
                 self._features.remove()
             self._features = None
 
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """The Trainer's step of one batch.
+
+        Raises:
+            RuntimeError: If a `compute_loss` of yours trained without the mixed rows or without their labels.
+        """
+        self._trained_on_mixed = False
+        loss: Tensor = super().training_step(*args, **kwargs)
+        if not self._trained_on_mixed:
+            raise RuntimeError(
+                f"{type(self).__name__} trained without the labels of mixed rows: its compute_loss must call "
+                "compute_loss_func, or make way for a loss that is passed as compute_loss_func="
+            )
+        return loss
+
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Loss of a batch: of mixed rows and their labels in training, the Trainer's own in evaluation."""
         if not model.training:
@@ -137,11 +153,9 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
         own: Any = vars(self)["compute_loss_func"]
         if self.relabeling.wants_clean and self.layer != "head" and not self.keep_clean:
             self.relabeling.observe(features(inputs), target)
-        used = False
 
         def of_mixed(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Any:
-            nonlocal used
-            used = True
+            self._trained_on_mixed = True
             y = self._labels(features, target)
             if num_items_in_batch is not None and len(y) != len(target):
                 num_items_in_batch = num_items_in_batch * (len(y) / len(target))
@@ -161,15 +175,9 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
         # The Trainer calls the model and scales the loss: it is handed the labels as those of a loss of the user's.
         self.compute_loss_func = of_mixed
         try:
-            loss = super().compute_loss(model, {**mixed, "labels": target}, *args, **kwargs)
+            return super().compute_loss(model, {**mixed, "labels": target}, *args, **kwargs)
         finally:
             self.compute_loss_func = own
-        if not used:
-            raise RuntimeError(
-                f"{type(self).__name__} trained on the classes of mixed rows: its compute_loss must call "
-                "compute_loss_func"
-            )
-        return loss
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Log what became of the labels beside the loss of the training."""

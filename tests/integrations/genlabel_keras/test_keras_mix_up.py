@@ -1,5 +1,7 @@
 """GenLabel's labels in the real MixUp layer of Keras, on the torch backend."""
 
+import threading
+
 import keras
 import pytest
 import torch
@@ -82,6 +84,56 @@ def test_algorithm_2_by_a_frozen_keras_model_inside_fit(batch):
     model.compile("adam", "categorical_crossentropy")
     history = model.fit(DataLoader(TensorDataset(images, labels), 16, collate_fn=collate), epochs=2, verbose=0)
     assert history.history["loss"][1] > 0
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_question_for_shapes_leaves_densities_alone(batch, joint):
+    images, target, labels = batch
+    relabeler = Relabeling(3) if joint else fitted(images, target)
+    layer = GenLabelMixUp(relabeler, alpha=1.0, seed=1)
+    shapes = layer({"images": keras.Input((4, 4, 1)), "labels": keras.Input((3,))})
+    assert (shapes["images"].shape, shapes["labels"].shape) == ((None, 4, 4, 1), (None, 3))
+    pipeline = keras.layers.Pipeline([keras.layers.RandomFlip(seed=0), layer])  # Keras traces it at its first call
+    mixed = pipeline({"images": images, "labels": labels})
+    assert {buffer.device.type for buffer in relabeler.buffers()} == {mixed["images"].device.type}
+    torch.testing.assert_close(mixed["labels"].sum(1), torch.ones_like(mixed["labels"][:, 0]))
+    if joint:
+        assert relabeler.step == 1
+        assert relabeler.relabeler.density.class_count_.tolist() == [16, 16, 16]
+
+
+def test_a_batch_mixed_in_another_thread_does_not_disturb(batch):
+    images, target, labels = batch
+
+    class Interrupted(GenLabelMixUp):
+        def transform_images(self, x, **kwargs):
+            if len(x) > 1:
+                other = threading.Thread(target=self, args=({"images": images[:1], "labels": labels[:1]},))
+                other.start()
+                other.join()
+            return super().transform_images(x, **kwargs)
+
+    relabeler = fitted(images, target, gamma=1.0)
+    mixed = Interrupted(relabeler, alpha=1.0, seed=1)({"images": images, "labels": labels})
+    is_mixed = _differ(mixed["images"], images)
+    torch.testing.assert_close(mixed["labels"][is_mixed], relabeler.posterior(mixed["images"])[is_mixed])
+
+
+def test_workers_of_a_loader_draw_numbers_of_their_own(batch):
+    images, target, labels = batch
+    layer = GenLabelMixUp(fitted(images, target), alpha=1.0, seed=0)
+    runs = []
+    for _ in range(2):
+        loader = DataLoader(
+            [{"images": images, "labels": labels}] * 4,
+            batch_size=None,
+            num_workers=2,
+            collate_fn=lambda batch: layer(batch)["images"],
+            generator=torch.Generator().manual_seed(0),
+        )
+        runs.append(torch.stack(list(loader)).flatten(1))
+    assert torch.equal(*runs)
+    assert (torch.cdist(runs[0], runs[0]) + torch.eye(4) > 0.5).all()
 
 
 def test_statistics_follow_clean_rows(batch):

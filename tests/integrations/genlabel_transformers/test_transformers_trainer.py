@@ -271,6 +271,16 @@ class Both(GenLabelTrainer, OwnLoss):
     """Forgets the labels of mixed rows."""
 
 
+class Weighted(GenLabelTrainer):
+    """Weighs classes as one does for the Trainer, and would train on clean rows."""
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        labels = inputs.pop("labels")
+        outputs = model(**inputs)
+        loss = F.cross_entropy(outputs.logits, labels, torch.tensor([1.0, 2.0, 3.0]))
+        return (loss, outputs) if return_outputs else loss
+
+
 def hard_loss(outputs, labels, num_items_in_batch=None):
     return F.nll_loss(outputs.logits.log_softmax(1), labels)
 
@@ -282,6 +292,7 @@ def hard_loss(outputs, labels, num_items_in_batch=None):
         (vit, images, {"layer": "embedding"}, "would leave \\['pixel_values'\\] unmixed"),
         (vit, images, {"compute_loss_func": hard_loss}, "must take soft labels \\(B, C\\).*hard_loss"),
         (vit, images, {"kind": Both}, "its compute_loss must call compute_loss_func"),
+        (vit, images, {"kind": Weighted}, "Weighted trained without the labels of mixed rows"),
         (
             lambda: GPT2ForSequenceClassification(
                 GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=30, n_positions=8, num_labels=3, pad_token_id=0)
@@ -298,7 +309,7 @@ def hard_loss(outputs, labels, num_items_in_batch=None):
         ),
         (vit, lambda: [{**row, "labels": -100} for row in images()], {}, "labels must lie in 0..2"),
     ],
-    ids=["ids", "no words", "hard loss", "own compute_loss", "no pooling", "tokens", "ignored"],
+    ids=["ids", "no words", "hard loss", "own compute_loss", "weighted", "no pooling", "tokens", "ignored"],
 )
 def test_a_training_that_would_be_wrong_is_refused(tmp_path, model, rows, options, message):
     trainer = make(tmp_path, model(), rows=rows(), arguments={"max_steps": 1}, **options)
