@@ -159,8 +159,7 @@ class NetworkDensity(Density):
 
         It may draw from torch's global generators.
         """
-        log_prob: Tensor = network(z, label)
-        return -log_prob.mean()
+        return -_one_per_row(network(z, label), z).mean()
 
     def _class_log_prob(self, z: Tensor, label: Tensor) -> Tensor:
         """Log-densities of rows in units of their class, `(N, D), (N,) -> (N,)`; by default what the network says."""
@@ -206,7 +205,8 @@ class NetworkDensity(Density):
     def _network_log_prob(self, z: Tensor) -> Tensor:
         """Log-densities in units of the trained classes, `(B, T, D) -> (B, T)`."""
         label = torch.arange(z.shape[1], device=z.device).repeat(len(z))
-        return self._class_log_prob(z.flatten(0, 1), label).view(-1, z.shape[1])
+        rows = z.flatten(0, 1)
+        return _one_per_row(self._class_log_prob(rows, label), rows).view(-1, z.shape[1])
 
     def _log_prob(self, x: Tensor) -> Tensor:
         chunks = x.split(max(1, CHUNK_ROWS // len(self.mean_)))
@@ -219,3 +219,15 @@ class NetworkDensity(Density):
             inside, tail = gaussian_tail(z[:, self.trained_], self.radius_[self.trained_])
             log_prob = log_prob.index_copy(1, self.trained_, self._network_log_prob(inside) + tail)
         return log_prob + self.log_det_
+
+
+def _one_per_row(log_prob: Any, z: Tensor) -> Tensor:
+    """Log-densities as they are.
+
+    Raises:
+        ValueError: If there is not one for each row, as where the sum over features was left out.
+    """
+    if not isinstance(log_prob, Tensor) or log_prob.shape != (len(z),):
+        got = tuple(log_prob.shape) if isinstance(log_prob, Tensor) else type(log_prob).__name__
+        raise ValueError(f"the network must give one log-density per row, ({len(z)},), got {got}")
+    return log_prob
