@@ -190,14 +190,19 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Save the model, and in a checkpoint all that a resumed training needs."""
         super().save_model(output_dir, _internal_call)
-        if self.is_in_train and self.args.should_save:
-            state: dict[str, Any] = {"relabeling": self.relabeling.state_dict()}
-            generator = getattr(self.mix, "generator", None)
-            if generator is not None:
-                state["generator"] = generator.get_state()
-            content = io.BytesIO()
-            torch.save(state, content)
-            write_whole(os.path.join(output_dir or self.args.output_dir, STATE_NAME), content.getvalue())
+        if not self.is_in_train:
+            return
+        folder = output_dir or self.args.output_dir
+        if self.args.should_save:
+            _write(os.path.join(folder, STATE_NAME), self.relabeling.state_dict())
+        generator = getattr(self.mix, "generator", None)
+        if generator is not None:  # each process draws its own numbers
+            os.makedirs(folder, exist_ok=True)
+            _write(os.path.join(folder, self._generator_name), {"state": generator.get_state()})
+
+    @property
+    def _generator_name(self) -> str:
+        return f"genlabel_generator_{self.args.process_index}.pt"
 
     def _resume(self, checkpoint: str) -> None:
         path = os.path.join(checkpoint, STATE_NAME)
@@ -208,17 +213,16 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
                 stacklevel=3,
             )
             return
-        state = torch.load(path, map_location="cpu", weights_only=True)
         try:
-            self.relabeling.load_state_dict(state["relabeling"])
+            self.relabeling.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
         except RuntimeError as error:
             raise ValueError(
                 f"{STATE_NAME} in {checkpoint!r} is of another relabeling than this Trainer's: {error}"
             ) from error
-        if "generator" in state:
-            generator: Any = getattr(self.mix, "generator", None)
-            if generator is not None:
-                generator.set_state(state["generator"])
+        generator: Any = getattr(self.mix, "generator", None)
+        path = os.path.join(checkpoint, self._generator_name)
+        if generator is not None and os.path.exists(path):
+            generator.set_state(torch.load(path, map_location="cpu", weights_only=True)["state"])
 
     def _attached(self) -> ModelFeatures:
         """Features of the model in training, hooked from the first step to the last."""
@@ -268,6 +272,12 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
         else:
             loss = functional.cross_entropy(logits, y.to(logits), reduction="sum", **how) / num_items_in_batch
         return loss
+
+
+def _write(path: str, state: Any) -> None:
+    content = io.BytesIO()
+    torch.save(state, content)
+    write_whole(path, content.getvalue())
 
 
 def _n_classes(model: Any) -> int:
