@@ -41,7 +41,7 @@ class GenLabelMixUp(keras.layers.MixUp):  # type: ignore[misc]
         **kwargs: Keyword arguments of `keras.layers.MixUp`: `alpha`, `data_format`, `seed`.
 
     Raises:
-        ValueError: On another backend than torch, labels that are no probabilities `(B, C)`, or bounding boxes.
+        ValueError: On another backend than torch, labels that are no probabilities `(B, C)`, bounding boxes or masks.
 
     Example:
         >>> from genlabel_plugins import GenLabel
@@ -72,6 +72,8 @@ class GenLabelMixUp(keras.layers.MixUp):  # type: ignore[misc]
         labels = _checked(data)
         if "bounding_boxes" in data:
             raise ValueError("a mixed image with bounding boxes has no class posterior: use keras.layers.MixUp")
+        if "segmentation_masks" in data:
+            raise ValueError("Keras' MixUp returns segmentation_masks in another shape: use genlabel_plugins.CutMix")
         if in_symbolic_scope():  # Keras asks for shapes alone, by values that it makes up
             return super().call({**data, "labels": labels}, training=training)
         label: PosteriorLabel = self.__dict__["_label"]
