@@ -93,6 +93,28 @@ class MixtureLogRatio(NamedTuple):
         return (log2_sum[0] - log2_sum[1]) * math.log(2)
 
 
+class TemperedLogRatio(NamedTuple):
+    """A log-ratio divided by a temperature."""
+
+    log_ratio: LogRatio
+    temperature: Tensor
+
+    def __call__(self, t: Tensor, /) -> Tensor:
+        """Log-ratio at positions `(B, S)`."""
+        return self.log_ratio(t) / self.temperature
+
+    def take(self, rows: Tensor) -> TemperedLogRatio:
+        """The log-ratio along some of the segments, `(R,)`."""
+        return self._replace(log_ratio=self.log_ratio.take(rows))
+
+
+def tempered(log_ratio: LogRatio, temperature: Tensor) -> LogRatio:
+    """A log-ratio divided by a temperature; a quadratic remains one."""
+    if isinstance(log_ratio, QuadraticLogRatio):
+        return QuadraticLogRatio(*(part / temperature for part in log_ratio))
+    return TemperedLogRatio(log_ratio, temperature)
+
+
 def mixture_log_ratio(log_weight: Tensor, square: Tensor) -> QuadraticLogRatio | MixtureLogRatio:
     """Log-ratio of two Gaussian mixtures; of one component, a quadratic.
 

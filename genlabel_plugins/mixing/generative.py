@@ -10,7 +10,7 @@ from torch import Tensor
 
 from genlabel_plugins._checks import check_number, check_tensor
 from genlabel_plugins._state import accumulator, full_precision
-from genlabel_plugins.densities._segments import LogRatio, closest_position
+from genlabel_plugins.densities._segments import LogRatio, closest_position, tempered
 from genlabel_plugins.mixing.inputs import Inputs, one_hot
 from genlabel_plugins.mixing.mixers import Mixer
 from genlabel_plugins.relabeler import GenLabel, n_classes_of
@@ -167,6 +167,9 @@ class RatioSearch:
         log_ratio: LogRatio | None = None
         if segment is not None and self.decode is None:
             log_ratio = segment(x, pair, partner)
+        temperature = getattr(density, "temperature_", None)
+        if log_ratio is not None and temperature is not None and density is not self.relabeler:
+            log_ratio = tempered(log_ratio, temperature)  # as the relabeler's own log_prob is
         wide = lam.to(accumulator(lam))
         goal = torch.logit(wide, eps=torch.finfo(lam.dtype).eps)
         return closest_position(

@@ -28,6 +28,9 @@ class ClassEstimates(NamedTuple):
         center: Centers of the classes, shape `(K, D)`: the means, drawn together where rows are few in all.
         covariance: Covariances, shape `(K, D, D)`, or `(K, D)` where only variances are asked for; K is 1 if tied.
         constant: Mask of columns that are constant over all rows, whose variance is set to one, shape `(D,)`.
+        pooled: The covariance that all classes share, shape `(D, D)`, or `(D,)`.
+        pooled_weight: Weight of it in the covariance of each class, shape `(K, 1)`; for variances alone `(K, D)`.
+        noise: Share by which the correlations of `pooled` are shrunk, and share by which centers are drawn together.
     """
 
     class_count: Tensor
@@ -35,6 +38,9 @@ class ClassEstimates(NamedTuple):
     center: Tensor
     covariance: Tensor
     constant: Tensor
+    pooled: Tensor
+    pooled_weight: Tensor
+    noise: tuple[float | Tensor, float | Tensor]
 
 
 def class_estimates(
@@ -117,13 +123,17 @@ def estimates_of(
     pooled = (scatter.sum(0) / max(n_rows - max(ddof, scarcity) * n_classes, 1)).add_(fill)
     unit, center = variances(pooled, diagonal), mean
     rows = (x - mean[target]) / unit.sqrt() if named or (scarcity and not diagonal) else x
+    noise: tuple[float | Tensor, float | Tensor] = (0.0, 0.0)
     if scarcity and not diagonal:
-        pooled = _towards_diagonal(pooled, rows, n_within, most=scarcity)
-        center = _drawn_together(count, mean, pooled, scarcity) if n_within else mean
+        in_correlations = _noise_in_correlations(pooled, rows, n_within, most=scarcity)
+        pooled = pooled.lerp(pooled.diagonal().diag(), in_correlations)
+        noise = in_correlations, _noise_in_means(count, mean, pooled, most=scarcity if n_within else 0.0)
+        center = mean.lerp(mean.mean(0).expand_as(mean), noise[1])
     elif not (auto or diagonal):
         pooled = _towards_sphere(pooled, unit, pooled.new_tensor(_intensity(rows, shrinkage)))
     if tied:
-        return ClassEstimates(count, mean, center, pooled[None], constant)
+        wholly = torch.ones_like(count)[:, None]
+        return ClassEstimates(count, mean, center, pooled[None], constant, pooled, wholly, noise)
     own = (scatter / (count - ddof).clamp(min=1).view(-1, *[1] * pooled.ndim)).add_(fill)
     weight = ((ROWS_PER_VARIANCE - worth) / (ROWS_PER_VARIANCE - 2)).clamp(0, 1) if auto else (worth == 0).double()
     weight.masked_fill_(bare, 0.0)
@@ -133,11 +143,12 @@ def estimates_of(
     if not (auto or diagonal):
         each = [_intensity(rows[target == c], shrinkage) for c in range(n_classes if named else 1)]
         own = _towards_sphere(own, unit, own.new_tensor(each).expand(n_classes))
+    scaled = pooled
     if auto and bool(weight.any()):
         scale = _scale(variances(own, diagonal) / unit, worth)
-        pooled = pooled * (scale.square() if diagonal else scale[:, :, None] * scale[:, None])
-    covariance = torch.lerp(own, pooled.expand_as(own), weight.expand_as(own)) if bool(weight.any()) else own
-    return ClassEstimates(count, mean, center, covariance, constant)
+        scaled = pooled * (scale.square() if diagonal else scale[:, :, None] * scale[:, None])
+    covariance = torch.lerp(own, scaled.expand_as(own), weight.expand_as(own)) if bool(weight.any()) else own
+    return ClassEstimates(count, mean, center, covariance, constant, pooled, weight.view(len(count), -1), noise)
 
 
 def enough_rows(count: Tensor, n_features: int) -> bool:
@@ -226,8 +237,8 @@ def _scale(ratio: Tensor, worth: Tensor) -> Tensor:
     return (0.5 * log_ratio.sign() * (log_ratio.abs() - chance).clamp(min=0)).exp()
 
 
-def _towards_diagonal(covariance: Tensor, rows: Tensor, n_within: float, *, most: float) -> Tensor:
-    """Shrink correlations `(D, D)` by the share of noise in their squares, but not by more than `most`.
+def _noise_in_correlations(covariance: Tensor, rows: Tensor, n_within: float, *, most: float) -> Tensor:
+    """Share of noise in the squared correlations of `(D, D)`, by which they are shrunk, but at most `most`.
 
     The noise is the larger of what Gaussian rows have and of what is seen in the scaled rows `(N, D)`.
     """
@@ -236,11 +247,11 @@ def _towards_diagonal(covariance: Tensor, rows: Tensor, n_within: float, *, most
     seen = rows.square().sum(1).square().mean() - square.sum()
     noise = (1 - square).square().sum().maximum(seen) / max(n_within, 1)
     share = noise / (square.sum() - len(square)).clamp(min=torch.finfo(square.dtype).tiny)
-    return covariance.lerp(covariance.diagonal().diag(), most * share.clamp(max=1))
+    return most * share.clamp(max=1)
 
 
-def _drawn_together(count: Tensor, mean: Tensor, covariance: Tensor, most: float) -> Tensor:
-    """Shrink means `(K, D)` to their center by the share of noise in their distances, but not by more than `most`."""
+def _noise_in_means(count: Tensor, mean: Tensor, covariance: Tensor, *, most: float) -> Tensor:
+    """Share of noise in the distances of means `(K, D)` from their center, to which they are shrunk, at most `most`."""
     origin = mean.mean(0)
     cholesky = torch.linalg.cholesky(raise_variances(covariance.clone(), 1e-8))
     distance = torch.linalg.solve_triangular(cholesky, (mean - origin).T, upper=False).square().sum()
@@ -249,7 +260,7 @@ def _drawn_together(count: Tensor, mean: Tensor, covariance: Tensor, most: float
     noise = (1 / count).mean() * freedom
     excess = (distance - noise * max(1 - 2 / max(freedom, 1), 0)).maximum(noise * math.sqrt(2 / max(freedom, 1)))
     share = 1 - excess / distance.clamp(min=torch.finfo(mean.dtype).tiny)
-    return mean.lerp(origin.expand_as(mean), most * share.clamp(0, 1))
+    return most * share.clamp(0, 1)
 
 
 def _towards_sphere(covariance: Tensor, unit: Tensor, weight: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ from genlabel_plugins.densities.backends._class_estimates import (
     enough_rows,
     estimates_of,
 )
+from genlabel_plugins.densities.backends._evidence import regularized
 from genlabel_plugins.densities.backends._gaussian_components import Components, mixtures, single_gaussians
 from genlabel_plugins.densities.backends._whitening import factorize, whitened_segment, whitened_squares, whitening
 from genlabel_plugins.densities.streaming import StreamingDensity
@@ -49,6 +50,10 @@ class GaussianMixture(StreamingDensity):
             in [0, 1] shrinks to equal multiples of the pooled variances.
         reg_covar: Added to each variance of a class, as a share of it, so that the units of the data do not matter.
         max_components: Largest number of components that `"bic"` tries.
+        regularization: With `"auto"`, rows that are left out choose between these covariances, the pooled one and its
+            diagonal, and how certain labels may be, which `GenLabel` heeds; None leaves the estimates as they are.
+            Nothing is chosen beside a shrinkage of your own, for several components, `"diag"` and `"spherical"`, nor
+            by `partial_fit` once moments stand for the rows.
 
     Raises:
         ValueError: On an option out of range, or, in `fit`, a singular covariance with `reg_covar=0`.
@@ -75,6 +80,7 @@ class GaussianMixture(StreamingDensity):
     whiten_: Tensor  # full: packed whitening of all components
     transform_: Tensor  # otherwise: (D,) or (D, D), to units in which a covariance is diagonal
     quadratic_: Tensor  # otherwise: (2D, K*M), coefficients of [z^2, z]
+    temperature_: Tensor  # (), by which `GenLabel` divides log-ratios
 
     def __init__(
         self,
@@ -84,8 +90,11 @@ class GaussianMixture(StreamingDensity):
         shrinkage: Shrinkage | float = "auto",
         reg_covar: float = 1e-8,
         max_components: int = 6,
+        regularization: Literal["auto"] | None = "auto",
     ) -> None:
         super().__init__()
+        if regularization not in ("auto", None):
+            raise ValueError(f"regularization must be 'auto' or None, got {regularization!r}")
         if covariance_type not in get_args(CovarianceType):
             raise ValueError(f"covariance_type must be one of {get_args(CovarianceType)}, got {covariance_type!r}")
         count: Any = n_components  # numpy's integers too
@@ -107,8 +116,9 @@ class GaussianMixture(StreamingDensity):
         self.shrinkage = shrinkage
         self.reg_covar = reg_covar
         self.max_components = max_components
+        self.regularization = regularization
         self.streamable = n_components == 1 and shrinkage not in ("ledoit_wolf", "oas")
-        self._declare("log_norm_", "whiten_", "transform_", "quadratic_")
+        self._declare("log_norm_", "whiten_", "transform_", "quadratic_", "temperature_")
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
         estimate = class_estimates(
@@ -126,7 +136,12 @@ class GaussianMixture(StreamingDensity):
                 reg_covar=self.reg_covar,
                 generator=generator,
             )
-        self._store(components)
+        temperature = 1.0
+        free = self.regularization == "auto" and self.shrinkage == "auto" and not self._diagonal
+        if free and components.mean.shape[1] == 1:
+            covariance, temperature = regularized(x, target, estimate, components.covariance[:, 0], self.reg_covar)
+            components = components._replace(covariance=covariance.expand_as(components.covariance[:, 0])[:, None])
+        self._store(components, temperature)
 
     def _drawn(self, x: Tensor, generator: torch.Generator) -> State:
         if not self.streamable:
@@ -180,7 +195,8 @@ class GaussianMixture(StreamingDensity):
     def _tied(self) -> bool:
         return self.covariance_type == "tied"
 
-    def _store(self, components: Components) -> None:
+    def _store(self, components: Components, temperature: float = 1.0) -> None:
+        self.temperature_ = self.offset_.new_full((), temperature)
         self._recenter(components.mean)
         if self.covariance_type == "full":
             self._store_full(components)

@@ -17,6 +17,12 @@ from genlabel_plugins.densities.backends._class_estimates import (
     raise_variances,
     warn_if_few,
 )
+from genlabel_plugins.densities.backends._evidence import (
+    MAX_JUDGES,
+    MIN_JUDGES,
+    choose_by_evidence,
+    choose_judges,
+)
 from genlabel_plugins.densities.backends._tiles import CHUNK_ELEMENTS, MAX_BATCH, tile, tiles_per_chunk
 from genlabel_plugins.densities.backends._whitening import (
     factorize,
@@ -29,6 +35,8 @@ from genlabel_plugins.densities.streaming import RESERVOIR, ReservoirDensity
 
 Bandwidth = Literal["scott", "silverman", "cv"]
 MAX_LEFT_OUT = 500
+MAX_KERNELS = 3 * 2**16  # between rows that are left out to choose by, and all rows
+SCALES = (1.0, 0.7, 1.4)  # multiples of the bandwidth; the first is the rule's own
 MAX_SEGMENT_ELEMENTS = 2**24
 ABSENT = torch.finfo(torch.float32).min / 4  # score that stands for minus infinity, on which arithmetic gives NaN
 
@@ -49,6 +57,9 @@ class KernelDensity(ReservoirDensity):
             variances being equal multiples of the pooled ones; 0 for scipy's densities whatever the rows.
         reg_covar: Added to each variance of a class, as a share of it.
         reservoir: Rows of each class that `partial_fit` keeps, a uniform sample.
+        regularization: With `"auto"`, rows whose own kernels are dropped choose among multiples of the bandwidths by
+            rule, and how certain labels may be, which `GenLabel` heeds; None leaves the rule. Nothing is chosen beside
+            a bandwidth or a shrinkage of your own.
 
     Raises:
         ValueError: On an option out of range, or, in `fit`, a singular covariance with `reg_covar=0`.
@@ -64,6 +75,7 @@ class KernelDensity(ReservoirDensity):
     """
 
     bandwidth_: Tensor  # (K,)
+    temperature_: Tensor  # (), by which `GenLabel` divides log-ratios
     whiten_: Tensor  # packed whitening of all classes, scaled to base 2
     row_score_: Tensor  # (n_tiles, width, 1+D), constant and coefficients of each row's score; ABSENT pads
     tile_class_: Tensor  # (n_tiles,)
@@ -77,9 +89,12 @@ class KernelDensity(ReservoirDensity):
         shrinkage: Shrinkage | float = "auto",
         reg_covar: float = 1e-8,
         reservoir: int = RESERVOIR,
+        regularization: Literal["auto"] | None = "auto",
     ) -> None:
         super().__init__()
         check_shrinkage(shrinkage)
+        if regularization not in ("auto", None):
+            raise ValueError(f"regularization must be 'auto' or None, got {regularization!r}")
         if bandwidth not in get_args(Bandwidth) and (isinstance(bandwidth, str) or not 0 < bandwidth < math.inf):
             raise ValueError(f"bandwidth must be a positive float or one of {get_args(Bandwidth)}, got {bandwidth!r}")
         check_number("reg_covar", reg_covar, 0)
@@ -88,7 +103,8 @@ class KernelDensity(ReservoirDensity):
         check_number("reservoir", reservoir, 1, whole=True)
         self.reg_covar = reg_covar
         self.reservoir = reservoir
-        self._declare("bandwidth_", "whiten_", "row_score_", "tile_class_", "class_tile_", "log_norm_")
+        self.regularization = regularization
+        self._declare("temperature_", "bandwidth_", "whiten_", "row_score_", "tile_class_", "class_tile_", "log_norm_")
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
         n_features = x.shape[1]
@@ -111,22 +127,62 @@ class KernelDensity(ReservoirDensity):
             self.bandwidth_ = scott * ((n_features + 2) / 4) ** (-1 / (n_features + 4))
         else:
             self.bandwidth_ = scott if self.bandwidth == "scott" else torch.full_like(scott, float(self.bandwidth))
+        self.temperature_ = x.new_ones(())
+        if self.regularization == "auto" and self.shrinkage == "auto" and self.bandwidth in get_args(Bandwidth):
+            self._choose_by_evidence(x, target, classes, [whitened, cholesky, center])
         spread = (self.bandwidth_ * math.sqrt(2 * math.log(2)))[:, None, None]  # 2^-|z|^2 is the kernel
         self.whiten_ = whitening(cholesky * spread, center)
-        pull = self._pull()
+        pull = self._pull(self.bandwidth_)
         self._store_rows(whitened * pull[target, None], target, cholesky, spread, center)
         log_det = cholesky.diagonal(dim1=1, dim2=2).log().sum(-1)
         log_width = self.bandwidth_.log() + 0.5 * math.log(2 * math.pi)
         self.log_norm_ = -(log_det + n_features * log_width + count.log())
 
-    def _pull(self) -> Tensor:
-        r"""Share of their distance from the center at which rows carry their kernels, `(K,)`.
+    def _choose_by_evidence(self, x: Tensor, target: Tensor, classes: list[Tensor], units: list[Tensor]) -> None:
+        """Scale the bandwidths, and set the temperature, for the posterior of rows whose own kernels are dropped.
+
+        Args:
+            x: Centered rows, shape `(N, D)`.
+            target: Class indices, shape `(N,)`.
+            classes: Rows of each class.
+            units: Rows about the mean of their class, in its units, shape `(N, D)`; factors of the class covariances,
+                shape `(K, D, D)`; and centers of the classes, shape `(K, D)`.
+        """
+        whitened, cholesky, center = units
+        n_features = x.shape[1]
+        judges = choose_judges(x, target, max(MIN_JUDGES, min(MAX_JUDGES, MAX_KERNELS // len(x))))
+        if len(classes) == 1 or not len(judges.row):
+            return
+        width = self.bandwidth_ * self.bandwidth_.new_tensor(SCALES)[:, None]  # (G, K)
+        pull, rate = self._pull(width), 0.5 / (math.log(2) * width.square())
+        group = judges.group[judges.row][:, None]
+        scores = whitened.new_empty(len(SCALES), len(judges.row), len(classes))
+        for c, rows in enumerate(classes):
+            other = (x[judges.row] - center[c]).to(cholesky)
+            z = torch.linalg.solve_triangular(cholesky[c], other.T, upper=False).T  # (J, D)
+            kernel, square = whitened[rows], z.square().sum(1, keepdim=True)
+            own_square = kernel.square().sum(1, keepdim=True)
+            inner = torch.cat([kernel, torch.ones_like(own_square), own_square], 1).T
+            dropped = group == judges.group[rows]
+            log_count = (len(rows) - dropped.sum(1)).log()
+            for g in range(len(SCALES)):
+                a, p = rate[g, c], pull[g, c]
+                score = torch.cat([2 * p * a * z, -a * square, (-a * p * p).expand_as(square)], 1) @ inner
+                log2_sum = log2_sum_exp2_(score.masked_fill_(dropped, -torch.inf))
+                scores[g, :, c] = log2_sum * math.log(2) - n_features * width[g, c].log() - log_count
+        scores -= cholesky.diagonal(dim1=1, dim2=2).log().sum(1)
+        best, temperature = choose_by_evidence(scores, target[judges.row])
+        self.bandwidth_ = width[best]
+        self.temperature_ *= temperature
+
+    def _pull(self, width: Tensor) -> Tensor:
+        r"""Share of their distance from the center at which rows carry their kernels of some width, `(*, K)`.
 
         In many dimensions no rule but :math:`h \approx 1` is left; kernels of the size of the class on the rows of
         the class double its covariance, and the nearest row decides alone. From :math:`h^2 = 1/2` on the rows are
         drawn to the center, until the density has the covariance of the class again.
         """
-        square = self.bandwidth_.square()
+        square = width.square()
         if self.shrinkage != "auto" or self.bandwidth not in get_args(Bandwidth):
             return torch.ones_like(square)
         return (1 - square * ((square - 0.5) / 0.45).clamp(0, 1)).clamp(min=0).sqrt()

@@ -1,0 +1,134 @@
+"""What labels are worth where rows that were left out have chosen the densities: held-out log-loss on real sets.
+
+    python benchmarks/evidence.py --data ../shared/data --output docs/evidence.md
+
+Each of the real sets of the index, the artificial ones left out, is split 70/30, stratified, by six seeds (two where
+it has more than 1,000 rows, of which 2,000 are taken); a split whose training rows lack a class is passed over. The
+posterior of each density under equal priors is scored on the test rows, once with `regularization=None`, as before,
+and once with `"auto"`. The cost of a fit is that of normal rows, the two in turn in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from _openml_runs import load
+from _timing import interleave, ratios
+from sklearn.model_selection import train_test_split
+
+from genlabel_plugins import GenLabel, make_backend
+
+BACKENDS = ("gm", "kde")
+BIG, MAX_ROWS = 1000, 2000
+WORSE = 1.02
+SHAPES = ((60, 5, 2), (500, 10, 3), (1400, 6, 10), (2000, 50, 10), (20_000, 20, 10))
+COLUMNS = ("loss before", "loss", "accuracy before", "accuracy", "temperature")
+
+
+def splits(data: Path, name: str, n_rows: int):
+    """Training rows, test rows and their classes, split by split."""
+    x, target = load(data, name)
+    for seed in range(2 if n_rows > BIG else 6):
+        kept = np.random.default_rng(seed).permutation(len(x))[:MAX_ROWS]
+        many = np.bincount(target[kept]).min(initial=2, where=np.bincount(target[kept]) > 0) > 1
+        parts = train_test_split(
+            x[kept], target[kept], test_size=0.3, random_state=seed, stratify=target[kept] if many else None
+        )
+        if len(np.unique(parts[2])) == target.max() + 1:
+            yield [torch.from_numpy(part) for part in parts]
+
+
+def scores(backend: str, x, x_test, target, target_test) -> list[float]:
+    """Log-loss and accuracy, before and by evidence, and the temperature."""
+    found: list[float] = []
+    for regularization in (None, "auto"):
+        genlabel = GenLabel(make_backend(backend, regularization=regularization)).fit(x, target)
+        score = genlabel.log_joint(x_test).double()
+        likelihood = score.softmax(1).gather(1, target_test[:, None]).clamp(min=torch.finfo(torch.float32).eps)
+        found += [float(-likelihood.log().mean()), float((score.argmax(1) == target_test).double().mean())]
+    return [found[0], found[2], found[1], found[3], float(genlabel.density.temperature_)]
+
+
+def costs(backend: str) -> list[str]:
+    """Least, median and greatest ratio of the cost of a fit to that without, one line for each shape."""
+    lines = []
+    for n_rows, n_features, n_classes in SHAPES:
+        target = torch.arange(n_rows) % n_classes
+        x = torch.randn(n_rows, n_features, generator=torch.Generator().manual_seed(0)) + 0.1 * target[:, None]
+        fits = {
+            str(choice): lambda choice=choice, x=x, target=target: make_backend(backend, regularization=choice).fit(
+                x, target
+            )
+            for choice in (None, "auto")
+        }
+        least, middle, most = ratios(interleave(fits), "auto", "None")
+        lines.append(f"| {n_rows:,} x {n_features}, {n_classes} classes | {middle:.2f} ({least:.2f} to {most:.2f}) |")
+    return lines
+
+
+def page(frames: dict[str, pd.DataFrame]) -> str:
+    lines = [
+        "# Labels by evidence",
+        "",
+        *__doc__.split("\n\n", 2)[2].strip().splitlines(),
+        "",
+        "    python benchmarks/evidence.py --data ../shared/data --output docs/evidence.md",
+        "",
+        f"Means over {len(next(iter(frames.values())))} sets:",
+        "",
+        "| backend | " + " | ".join(COLUMNS) + " | sets with lower loss | higher by over 2 % |",
+        "|---" * (len(COLUMNS) + 3) + "|",
+    ]
+    for backend, frame in frames.items():
+        cells = [f"{value:.3f}" for value in frame[list(COLUMNS)].mean()]
+        lower, worse = frame["loss"] < frame["loss before"], frame["loss"] > WORSE * frame["loss before"]
+        lines.append(f"| `{backend}` | " + " | ".join(cells) + f" | {int(lower.sum())} | {int(worse.sum())} |")
+    for backend, frame in frames.items():
+        worse = frame[frame["loss"] > WORSE * frame["loss before"]]
+        lines += ["", f"Where the loss of `{backend}` is higher by more than 2 %:", ""]
+        lines += ["| set | training rows | loss before | loss |", "|---" * 4 + "|"]
+        lines += [
+            f"| {name} | {row['rows']:.0f} | {row['loss before']:.3f} | {row['loss']:.3f} |"
+            for name, row in worse.iterrows()
+        ]
+    for backend in frames:
+        lines += [
+            "",
+            f"Cost of a fit of `{backend}`, in those of a fit without, median of seven rounds (and range):",
+            "",
+        ]
+        lines += ["| rows | ratio |", "|---|---|", *costs(backend)]
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with index.csv and tabular/")
+    parser.add_argument("--output", type=Path, help="also write the tables as a Markdown page")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # of small classes
+    index = pd.read_csv(options.data / "index.csv")
+    index = index[index.simulated == "no"].set_index("name")
+    runs: dict[str, list[dict[str, float]]] = {backend: [] for backend in BACKENDS}
+    for count, (name, n_rows) in enumerate(index.n_rows.items(), 1):
+        for parts in splits(options.data, name, n_rows):
+            for backend in BACKENDS:
+                found = dict(zip(COLUMNS, scores(backend, *parts), strict=True))
+                runs[backend].append(found | {"set": name, "rows": len(parts[0])})
+        print(f"\r{count} of {len(index)} sets", end="", file=sys.stderr)
+    frames = {backend: pd.DataFrame(found).groupby("set").mean() for backend, found in runs.items()}
+    text = page(frames)
+    print(text)
+    if options.output:
+        options.output.write_text(text)
+
+
+if __name__ == "__main__":
+    main()
