@@ -128,7 +128,9 @@ class GenLabel(LearntState):
 
     def log_joint(self, x: Tensor) -> Tensor:
         """Log-densities plus log-priors, `(B, *) -> (B, C)`, before temperature and top-k."""
-        log_prob = self.log_prob(x)
+        return self._with_prior(self.log_prob(x))
+
+    def _with_prior(self, log_prob: Tensor) -> Tensor:
         log_prior = self._log_prior()
         if log_prior is None:
             return log_prob
@@ -174,7 +176,10 @@ class GenLabel(LearntState):
         """Posterior `(B, C)` and the mask `(B, 1)` of rows on which it exists."""
         check_tensor("x", x)
         with torch.no_grad(), full_precision(x):
-            y_gen = class_posterior(self.log_joint(x), top_k=self.top_k, temperature=self.temperature)
+            score = self.density.log_prob(x)
+            certainty = getattr(self.density, "temperature_", None)
+            score = score if certainty is None else score / certainty  # the marginal that `log_prob` keeps cancels
+            y_gen = class_posterior(self._with_prior(score), top_k=self.top_k, temperature=self.temperature)
         return y_gen, torch.isfinite(y_gen.sum(-1, keepdim=True))
 
     def _log_prior(self) -> Tensor | None:

@@ -259,8 +259,8 @@ def _noise_in_means(count: Tensor, mean: Tensor, covariance: Tensor, *, most: fl
     freedom = n_features * (n_classes - 1)
     noise = (1 / count).mean() * freedom
     excess = (distance - noise * max(1 - 2 / max(freedom, 1), 0)).maximum(noise * math.sqrt(2 / max(freedom, 1)))
-    share = 1 - excess / distance.clamp(min=torch.finfo(mean.dtype).tiny)
-    return most * share.clamp(0, 1)
+    share: Tensor = 1 - excess / distance.clamp(min=torch.finfo(mean.dtype).tiny)
+    return share.clamp(0, 1) * most
 
 
 def _towards_sphere(covariance: Tensor, unit: Tensor, weight: Tensor) -> Tensor:

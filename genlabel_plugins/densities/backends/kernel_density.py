@@ -35,7 +35,7 @@ from genlabel_plugins.densities.streaming import RESERVOIR, ReservoirDensity
 
 Bandwidth = Literal["scott", "silverman", "cv"]
 MAX_LEFT_OUT = 500
-MAX_KERNELS = 3 * 2**16  # between rows that are left out to choose by, and all rows
+MAX_KERNELS = 2**17  # between rows that are left out to choose by, and all rows
 SCALES = (1.0, 0.7, 1.4)  # multiples of the bandwidth; the first is the rule's own
 MAX_SEGMENT_ELEMENTS = 2**24
 ABSENT = torch.finfo(torch.float32).min / 4  # score that stands for minus infinity, on which arithmetic gives NaN
