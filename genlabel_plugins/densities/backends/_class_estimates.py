@@ -143,11 +143,11 @@ def estimates_of(
     if not (auto or diagonal):
         each = [_intensity(rows[target == c], shrinkage) for c in range(n_classes if named else 1)]
         own = _towards_sphere(own, unit, own.new_tensor(each).expand(n_classes))
-    scaled = pooled
+    shared = pooled
     if auto and bool(weight.any()):
         scale = _scale(variances(own, diagonal) / unit, worth)
-        scaled = pooled * (scale.square() if diagonal else scale[:, :, None] * scale[:, None])
-    covariance = torch.lerp(own, scaled.expand_as(own), weight.expand_as(own)) if bool(weight.any()) else own
+        shared = pooled * (scale.square() if diagonal else scale[:, :, None] * scale[:, None])
+    covariance = torch.lerp(own, shared.expand_as(own), weight.expand_as(own)) if bool(weight.any()) else own
     return ClassEstimates(count, mean, center, covariance, constant, pooled, weight.view(len(count), -1), noise)
 
 
