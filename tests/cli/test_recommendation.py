@@ -65,8 +65,18 @@ def test_no_difference_is_one_half():
     [
         ((0.90, 0.80, 0.85, 0.85, 0.84), 0.003, "Do not mix", "high confidence"),
         ((0.90, 0.80, 0.90, 0.90, 0.90), 0.0, "No need to mix", "low confidence: the simplest wins a close race"),
-        ((0.90, 0.80, 0.89, 0.92, 0.92), 0.03, "Not enough rows to tell", "low confidence: GenLabel is .*, short of the 0.9 "),
-        ((0.80, 0.70, 0.85, 0.84, 0.70), 0.03, "Not enough rows to tell", "low confidence: GenLabel .* but .* mixup with 0.87"),
+        (
+            (0.90, 0.80, 0.89, 0.92, 0.92),
+            0.03,
+            "Not enough rows to tell",
+            "low confidence: GenLabel is .*, short of the 0.9 ",
+        ),
+        (
+            (0.80, 0.70, 0.85, 0.84, 0.70),
+            0.03,
+            "Not enough rows to tell",
+            "low confidence: GenLabel .* but .* mixup with 0.87",
+        ),
         ((0.80, 0.70, 0.90, 0.88, 0.87), 0.003, "Mixup is fine", "high confidence"),
         ((0.80, 0.70, 0.82, 0.85, 0.90), 0.003, "GenLabel gm, gamma 0.8", "high confidence"),
         ((0.80, 0.70, 0.70, 0.90, 0.85), 0.003, "GenLabel gm, gamma 0.4", "high confidence"),
