@@ -96,7 +96,11 @@ def encode_columns(frame: pd.DataFrame, rows: NDArray[np.intp], columns: Sequenc
             _encode_text(name, frame[name].iloc[rows], numbers, levels, said)
     at_once = max(1, AT_ONCE // len(frame))
     parts = [numeric[start : start + at_once] for start in range(0, len(numeric), at_once)]
-    blocks = ((part, frame[part].iloc[rows].to_numpy(dtype="float64", na_value=np.nan)) for part in parts)
+    # Column by column: pandas copies all of a frame, to store its columns together, before it picks several.
+    blocks = (
+        (part, np.stack([frame[name].to_numpy(dtype="float64", na_value=np.nan)[rows] for name in part], 1))
+        for part in parts
+    )
     parsed = [(list(numbers), np.stack(list(numbers.values()), 1))] if numbers else []
     names, x = _complete(chain(blocks, parsed), np.empty((len(rows), len(numeric) + len(numbers))), said)
     indicators, cardinality = [], []
@@ -106,7 +110,7 @@ def encode_columns(frame: pd.DataFrame, rows: NDArray[np.intp], columns: Sequenc
         names += [f"{name}={value}" for value in values]
         cardinality.append(len(values))
     notes = [_note(what, which) for what, which in said.items() if which]
-    return Encoded(np.hstack([x, *indicators]), names, cardinality, notes)
+    return Encoded(np.hstack([x, *indicators]) if indicators else x, names, cardinality, notes)
 
 
 def _encode_text(
