@@ -59,14 +59,20 @@ def test_every_public_name_has_its_page_with_its_source(site):
             assert "[source]" in text, name
 
 
+LOADED = "document.images.length && [...document.images].every(image => image.complete)"
+
+
 def test_navigation_and_pictures(page):
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than a phone"
     broken = "[...document.images].filter(image => !image.complete || !image.naturalWidth).map(image => image.src)"
+    page.wait_for_function(LOADED)
     assert page.evaluate("document.images.length") > 0
     assert page.evaluate(broken) == []
     page.locator("main .sd-card", has_text="Ten pictures").click(force=True)
     page.wait_for_url("**/auto_gallery/index.html")
     page.click("main a:has-text('What mixup does to your labels') >> nth=0")
+    page.wait_for_url(lambda url: "auto_gallery/index.html" not in url)
+    page.wait_for_function(LOADED)
     assert page.evaluate("document.images.length") > 0
     assert page.evaluate(broken) == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), "wider than a phone"

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from genlabel_plugins.diagnostics import Diagnosis
 
 DONE, BAD_INPUT = 0, 2
-SHORTEST = 1e-3  # seconds; none at all would mean what is optional alone
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,16 +95,20 @@ def _diagnose(request: Request, watch: Watch) -> Diagnosis:
             max_rows=request.max_rows,
             seed=request.seed,
         )
-        left = request.time_limit
-        if left:
-            left = max(left - (time.perf_counter() - begin), SHORTEST)
 
         def on_step(known: Diagnosis) -> None:
             watch.show(known)
             if request.out is not None:
                 report.save(known, request.out)
 
-        return diagnose(table, backends=request.backends, seed=request.seed, time_limit=left, on_step=on_step)
+        return diagnose(
+            table,
+            backends=request.backends,
+            seed=request.seed,
+            time_limit=request.time_limit,
+            spent=time.perf_counter() - begin,
+            on_step=on_step,
+        )
 
 
 @contextmanager

@@ -105,7 +105,7 @@ def _show_fits(console: Console, diagnosis: Diagnosis) -> None:
 
 
 def _show_comparison(console: Console, diagnosis: Diagnosis) -> None:
-    if diagnosis.comparison is None:
+    if diagnosis.comparison is None or not diagnosis.comparison.settings:
         return
     words = wording.comparison_words(diagnosis.comparison, diagnosis.table)
     console.print(Text(f"\nHeld-out accuracy of logistic regression, % ({words['largest']})", "bold"))
@@ -129,15 +129,18 @@ def _show_models(console: Console, words: dict[str, Any] | None) -> None:
 
 
 def _show_recommendation(console: Console, diagnosis: Diagnosis, best: dict[str, Any] | None) -> None:
-    if diagnosis.recommendation is None or best is None:
+    if best is None:
         return
-    words = wording.recommendation_words(diagnosis.recommendation)
     body = Text(f"Best model found: {best['title']}\n", "bold")
     for sentence in best["sentences"]:
         body.append(f"{sentence}\n", "not bold")
+    if diagnosis.recommendation is None:
+        console.print(Panel(body, title="Recommendation", title_align="left", expand=False))
+        return
+    words = wording.recommendation_words(diagnosis.recommendation)
     body.append(f"\nDoes mixing help? {words['verdict']}: {words['effect']}\n", "bold")
-    why = f": {words['why']}" if words["why"] else ""
-    body.append(f"{words['confidence']}{why}; probability {words['probability']} {words['that']}\n", "not bold")
+    sure = "; ".join(part for part in (words["confidence"], words["why"]) if part)
+    body.append(f"{sure}{'; ' * bool(sure)}probability {words['probability']} {words['that']}\n", "not bold")
     for sentence in (*words["reasons"], *words["cautions"]):
         body.append(f"\n- {sentence}", "not bold")
     console.print(Panel(body, title="Recommendation", title_align="left", expand=False))

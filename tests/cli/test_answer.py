@@ -26,7 +26,14 @@ from genlabel_plugins.diagnostics import (
     to_json,
 )
 from genlabel_plugins.diagnostics.questions._folds import block_splits, is_ordered, make_splits, time_splits
-from genlabel_plugins.diagnostics.questions._held_out import CLASS_SHARES, FOREST, LOGISTIC, SEARCH
+from genlabel_plugins.diagnostics.questions._held_out import (
+    CLASS_SHARES,
+    FOREST,
+    LOGISTIC,
+    SEARCH,
+    candidate_probabilities,
+)
+from genlabel_plugins.diagnostics.questions._interrupts import OutOfTimeError
 from genlabel_plugins.diagnostics.questions._repeated_folds import GAMMAS, next_repeat
 from genlabel_plugins.diagnostics.questions.diagnosis import plan
 from genlabel_plugins.diagnostics.questions.standings import standings
@@ -140,7 +147,10 @@ SCHEMES = (Setting("none", None, None, False), Setting("mixup", None, None, True
 def test_harmful_useless_and_untold_are_told_apart(means, noise, effect):
     accuracy = torch.tensor(means) + noise * torch.randn(15, 3, generator=torch.Generator().manual_seed(0))
     found = Comparison(SCHEMES, (1.0,) * 3, accuracy, 1 - accuracy, n_folds=5, n_rows=300)
-    assert recommend(LabeledTable(torch.arange(90.0)[:, None], torch.arange(90) % 3), found, {}).effect == effect
+    advice = recommend(LabeledTable(torch.arange(90.0)[:, None], torch.arange(90) % 3), found, {})
+    assert advice.effect == effect
+    assert (advice.verdict == "Do not mix") == (effect == "harmful")
+    assert (advice.verdict == "Not enough rows to tell") == (effect == "unclear")
 
 
 def test_pictures_that_are_compared_share_their_axis(known):
@@ -179,7 +189,34 @@ def test_what_takes_too_long_is_left_out_and_said(wine, monkeypatch):
     known = diagnose(prepare_table(wine, "target"), backends=["gm"], time_limit=2.0)
     assert known.seconds < 4
     assert known.skipped["comparison 1 of 3"] == "not done within 2 s"
-    assert "not done within 2 s" in Report().render(known)
+    assert known.recommendation is None
+    assert [each.name for each in known.standings] == [LOGISTIC, CLASS_SHARES]
+    page, told = Report().render(known), json.loads(to_json(known))
+    assert "not done within 2 s" in page
+    assert 'id="best"' in page
+    assert 'id="verdict"' not in page
+    assert page.count("LogisticRegression()") == len(told["snippets"]) == 1
+    assert "time did not allow all that mixes" in told["best"]["sentences"][-1]
+
+
+def test_what_was_compared_when_time_was_up_is_kept(wine, monkeypatch):
+    scored = []
+
+    def slow(*arguments, **options):
+        if len(scored) == 3:
+            raise OutOfTimeError
+        scored.append(candidate_probabilities(*arguments, **options))
+        return scored[-1]
+
+    monkeypatch.setattr("genlabel_plugins.diagnostics.questions._repeated_folds.candidate_probabilities", slow)
+    known = diagnose(prepare_table(wine, "target"), backends=["gm"], time_limit=10_000)
+    assert (known.comparison.n_folds, len(known.comparison.accuracy)) == (3, 3)
+    assert known.recommendation is not None
+    assert {SEARCH, LOGISTIC, CLASS_SHARES} < {each.name for each in known.standings}
+    assert known.skipped["comparison 1 of 3"].endswith("the random forest, and 2 of 5 folds of all that mixes")
+    assert "comparison 2 of 3" in known.skipped
+    assert "2 of 5 folds" in Report().render(known)
+    to_json(known)
 
 
 def series(n=240):

@@ -10,6 +10,7 @@ from scipy.stats import t as student
 from genlabel_plugins.diagnostics import BackendFit, Comparison, LabeledTable, Setting, recommend
 from genlabel_plugins.diagnostics.questions.comparison import scheme_is
 from genlabel_plugins.diagnostics.questions.density_fit import score
+from genlabel_plugins.diagnostics.questions.recommendation import VERDICTS
 
 TABLE = LabeledTable(torch.arange(90.0)[:, None], torch.arange(90) % 3)
 NO_MIXING, MIXUP = Setting("none", None, None, False), Setting("mixup", None, None, True)
@@ -63,9 +64,19 @@ def test_no_difference_is_one_half():
     ("means", "noise", "verdict", "confidence"),
     [
         ((0.90, 0.80, 0.85, 0.85, 0.84), 0.003, "Do not mix", "high confidence"),
-        ((0.90, 0.80, 0.90, 0.90, 0.90), 0.0, "Do not mix", "low confidence: the simplest wins a close race"),
-        ((0.90, 0.80, 0.89, 0.92, 0.92), 0.03, "No need to mix", "low confidence: GenLabel is .*, short of the 0.9 "),
-        ((0.80, 0.70, 0.85, 0.84, 0.70), 0.03, "No need to mix", "low confidence: GenLabel .* but .* mixup with 0.87"),
+        ((0.90, 0.80, 0.90, 0.90, 0.90), 0.0, "No need to mix", "low confidence: the simplest wins a close race"),
+        (
+            (0.90, 0.80, 0.89, 0.92, 0.92),
+            0.03,
+            "Not enough rows to tell",
+            "low confidence: GenLabel is .*, short of the 0.9 ",
+        ),
+        (
+            (0.80, 0.70, 0.85, 0.84, 0.70),
+            0.03,
+            "Not enough rows to tell",
+            "low confidence: GenLabel .* but .* mixup with 0.87",
+        ),
         ((0.80, 0.70, 0.90, 0.88, 0.87), 0.003, "Mixup is fine", "high confidence"),
         ((0.80, 0.70, 0.82, 0.85, 0.90), 0.003, "GenLabel gm, gamma 0.8", "high confidence"),
         ((0.80, 0.70, 0.70, 0.90, 0.85), 0.003, "GenLabel gm, gamma 0.4", "high confidence"),
@@ -94,9 +105,10 @@ def test_the_verdict_says_no_more_than_the_probabilities():
         else:
             assert better["mixup", "none"] < 0.9
             assert min(better["genlabel", "none"], better["genlabel", "mixup"]) < 0.9
-            assert (advice.verdict == "Do not mix") == (advice.probability >= 0.5)
+            assert advice.verdict == VERDICTS[advice.effect]
+            assert (advice.verdict == "Do not mix") <= (advice.probability >= 0.9)
         verdicts.append(advice.verdict.split()[0])
-    assert set(verdicts) == {"Do", "No", "Mixup", "GenLabel"}
+    assert set(verdicts) >= {"Not", "Mixup", "GenLabel"}
 
 
 def fit(name, accuracy, n_held_out=300):

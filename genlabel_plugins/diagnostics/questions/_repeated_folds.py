@@ -14,6 +14,7 @@ from genlabel_plugins.diagnostics.questions._folds import N_FOLDS, block_splits,
 from genlabel_plugins.diagnostics.questions._held_out import (
     CLASS_SHARES,
     FOREST,
+    LOGISTIC,
     SEARCH,
     candidate_probabilities,
     class_shares,
@@ -33,6 +34,8 @@ CS, COARSE_CS = (0.001, 0.01, 0.1, 1.0, 10.0), (0.01, 0.1, 1.0)
 SEARCHED = ("gm", "kde")  # by GenLabelClassifierCV
 MIN_ROWS = 500  # to which a large table is shrunk at most
 MAX_WORK = 1_600_000  # a few seconds a repeat on one core
+LEAST_FOLDS = 3  # that candidates must have been scored on
+ALL_ELSE = "all that mixes, the densities alone, GenLabelClassifierCV and the random forest"
 
 
 def next_repeat(
@@ -53,28 +56,48 @@ def next_repeat(
         seed: Seed of the first repeat.
 
     Returns:
-        All repeats.
+        All repeats; of the first, what was done by a deadline, if one passed once its yardsticks were scored.
+
+    Raises:
+        OutOfTimeError: If a deadline passed before, or in a later repeat.
     """
+    if done is not None and done.left_out:
+        raise OutOfTimeError
     rows = table.shrunk_to(affordable_rows(table.x.shape[1], len(table.class_names)), seed)
     fold_seed = seed + (done.n_repeats if done else 0)
     splits, method = make_splits(table, rows, fold_seed)
-    names = [name for name in yardsticks(seed) if done is None or name != FOREST]  # which takes as long as all others
     candidates = _candidates(table, len(rows), backends, densities or backends)
-    fresh = replace(
-        _cross_validated(table, rows, splits, candidates, seed=fold_seed, yardstick_names=names), method=method
-    )
-    return fresh if done is None else _joined(done, fresh)
+    # A forest takes as long as all others.
+    fresh = _cross_validated(table, rows, splits, candidates, seed=fold_seed, has_forest=done is None)
+    if done is None:
+        return replace(fresh, method=method)
+    if fresh.left_out:
+        raise OutOfTimeError
+    return replace(_joined(done, fresh), method=method)
+
+
+def compare_yardsticks(table: LabeledTable, seed: int = 0) -> Comparison:
+    """Cross-validate logistic regression and the shares of the classes alone, as the first repeat does."""
+    rows = table.shrunk_to(affordable_rows(table.x.shape[1], len(table.class_names)), seed)
+    splits, method = make_splits(table, rows, seed)
+    found = _cross_validated(table, rows, splits, [], seed=seed, has_forest=False)
+    return replace(found, method=method, left_out=ALL_ELSE)
 
 
 def compare_in_blocks(
     table: LabeledTable, backends: Sequence[str], *, densities: Sequence[str] | None = None, seed: int = 0
 ) -> Comparison:
-    """Cross-validate all models on blocks of consecutive rows."""
+    """Cross-validate all models on blocks of consecutive rows.
+
+    Raises:
+        OutOfTimeError: If a deadline passed before all was done.
+    """
     rows = table.shrunk_to(affordable_rows(table.x.shape[1], len(table.class_names)), seed)
     candidates = _candidates(table, len(rows), backends, densities or backends)
-    names = tuple(yardsticks(seed))
     splits = block_splits(table.target[rows])
-    found = _cross_validated(table, rows, splits, candidates, seed=seed, yardstick_names=names)
+    found = _cross_validated(table, rows, splits, candidates, seed=seed, has_forest=True)
+    if found.left_out:
+        raise OutOfTimeError
     return replace(found, method=f"Cross-validation in {N_FOLDS} blocks of consecutive rows")
 
 
@@ -101,37 +124,49 @@ def _cross_validated(
     candidates: Sequence[Candidate],
     *,
     seed: int,
-    yardstick_names: Sequence[str],
+    has_forest: bool,
 ) -> Comparison:
+    """Scores by split, what needs the least time first: a deadline leaves what was done before."""
     x, target, n_classes = table.x[rows], table.target[rows], len(table.class_names)
     searched = [m for m, candidate in enumerate(candidates) if _is_searched(candidate)]
     targets = [target[test] for _, test in splits]
-    scored, kept = [], []
-    for split, labels in zip(splits, targets, strict=True):
-        probabilities = candidate_probabilities(x, target, split, candidates, n_classes=n_classes, seed=seed)
-        scored.append(scores(probabilities, labels))
-        kept.append(probabilities[..., searched])
-    found = {
-        CLASS_SHARES: [class_shares(target, split, n_classes) for split in splits],
-        SEARCH: stacked_probabilities(kept, targets, [candidates[m] for m in searched]),
-    }
     makers = yardsticks(seed)
-    with suppress(OutOfTimeError):  # which comes but once: without a yardstick there still is an answer
-        for name in yardstick_names:
-            found[name] = [sklearn_probabilities(makers[name], x, target, split, n_classes) for split in splits]
+
+    def by_sklearn(name: str) -> list[Tensor]:
+        return [sklearn_probabilities(makers[name], x, target, split, n_classes) for split in splits]
+
+    found = {CLASS_SHARES: [class_shares(target, split, n_classes) for split in splits], LOGISTIC: by_sklearn(LOGISTIC)}
+    scored, kept = [], []
+    with suppress(OutOfTimeError):  # which comes but once
+        for split, labels in zip(splits if candidates else [], targets, strict=False):
+            probabilities = candidate_probabilities(x, target, split, candidates, n_classes=n_classes, seed=seed)
+            scored.append(scores(probabilities, labels))
+            kept.append(probabilities[..., searched])
+        if has_forest:
+            found[FOREST] = by_sklearn(FOREST)
+    left_out = "" if FOREST in found or not has_forest else "the random forest"
+    n_folds = len(scored)
+    if n_folds < len(splits):
+        left_out = f"the random forest, and {len(splits) - n_folds} of {len(splits)} folds of all that mixes"
+    if n_folds < LEAST_FOLDS and n_folds < len(splits):
+        candidates, searched, n_folds, left_out = [], [], len(splits), ALL_ELSE
+        scored = [torch.zeros(3, 0, dtype=torch.float64)] * n_folds
+    elif searched:
+        found[SEARCH] = stacked_probabilities(kept, targets[:n_folds], [candidates[m] for m in searched])
     accuracy, balanced_accuracy, log_loss = torch.stack(scored, 1)
     return Comparison(
         settings=tuple(setting_of(candidate) for candidate in candidates),
         Cs=tuple(candidate.C for candidate in candidates),
         accuracy=accuracy,
         log_loss=log_loss,
-        n_folds=len(splits),
+        n_folds=n_folds,
         n_rows=len(rows),
         balanced_accuracy=balanced_accuracy,
         others={
-            name: torch.stack([scores(p[..., None], labels)[:, 0] for p, labels in zip(each, targets, strict=True)])
+            name: torch.stack([scores(p[..., None], labels)[:, 0] for p, labels in zip(each, targets, strict=False)])
             for name, each in found.items()
         },
+        left_out=left_out,
     )
 
 

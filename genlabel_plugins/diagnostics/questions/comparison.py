@@ -61,6 +61,7 @@ class Comparison:
         others: Models that are no candidates, by name: three scores, as `SCORES` names them, in each split, or
             each split of the first repeat, shape `(S, 3)`.
         method: How rows were held out.
+        left_out: What time did not allow, in words; empty where all was done. The candidates may be none.
     """
 
     settings: Sequence[Setting]
@@ -72,6 +73,7 @@ class Comparison:
     balanced_accuracy: Tensor | None = None
     others: Mapping[str, Tensor] = field(default_factory=dict)
     method: str = ""
+    left_out: str = ""
 
     @property
     def n_repeats(self) -> int:

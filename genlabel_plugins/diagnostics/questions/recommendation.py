@@ -24,12 +24,17 @@ EVEN, FAIRLY_SURE, NEARLY_SURE = 0.5, 0.8, 0.95
 FEW_ROWS = 200
 MUCH = 0.05  # of accuracy
 SCHEMES = ("none", "mixup", "genlabel")  # the simplest first
-DO_NOT_MIX, NO_NEED, MIXUP_IS_FINE = "Do not mix", "No need to mix", "Mixup is fine"
 NOTHING = "Nothing to learn here"
 BY_OTHER_SCORES: tuple[tuple[Score, str], ...] = (("balanced_accuracy", "balanced accuracy"), ("log_loss", "log-loss"))
-NEGLIGIBLE = 0.01  # of accuracy
+NEGLIGIBLE = 0.01  # of accuracy, or nats of log-loss
 UNEVEN = 5  # times as many rows as in the smallest class
 Effect = Literal["helpful", "harmful", "useless", "unclear", "nothing"]
+VERDICTS: dict[Effect, str] = {
+    "harmful": "Do not mix",
+    "useless": "No need to mix",
+    "unclear": "Not enough rows to tell",
+    "nothing": NOTHING,
+}
 
 
 @dataclass(frozen=True)
@@ -37,8 +42,8 @@ class Recommendation:
     """A recommendation with its reasons.
 
     Attributes:
-        verdict: "Nothing to learn here"; "Do not mix"; "No need to mix", where something else is likely to be more
-            accurate, but is not shown to be; "Mixup is fine"; or such as "GenLabel gm, gamma 0.8".
+        verdict: "Nothing to learn here"; "Do not mix", where mixing harms; "No need to mix", where it changes next to
+            nothing; "Not enough rows to tell", where it may do either; "Mixup is fine"; or "GenLabel gm, gamma 0.8".
         setting: What it stands for.
         C: Inverse strength of the penalty of the logistic regression that did best under this setting.
         probability: That what is recommended is more accurate than everything simpler; of the simplest, that nothing
@@ -46,7 +51,7 @@ class Recommendation:
         confidence: The probability in words; after a colon, why it is low.
         reasons: Sentences with the numbers.
         cautions: Sentences on what to mind.
-        effect: What mixing does here, in words; "nothing" to learn comes before all else.
+        effect: What mixing does here, which is what the verdict says; "nothing" to learn comes before all else.
     """
 
     verdict: str
@@ -108,15 +113,16 @@ def recommend(
         decision = decision._replace(scheme="none")
     best = comparison.best(scheme_is(decision.scheme))
     setting, probability = comparison.settings[best], decision.probability
+    effect = _effect(comparison, decision) if is_learnt else "nothing"
     return Recommendation(
-        verdict=_verdict(setting, probability) if is_learnt else NOTHING,
+        verdict=_verdict(setting, effect),
         setting=setting,
         C=comparison.Cs[best],
         probability=probability,
         confidence=_confidence(probability, decision.better) if is_learnt else "no model beats the largest class",
         reasons=tuple(_reasons(comparison, decision)),
         cautions=tuple(_cautions(table, comparison, setting, fits, blocks)),
-        effect=_effect(comparison, decision) if is_learnt else "nothing",
+        effect=effect,
     )
 
 
@@ -129,12 +135,12 @@ def decide(comparison: Comparison, by: Score = "accuracy") -> Decision:
     return Decision([scheme for scheme in SCHEMES if all(p >= LIKELY for p in better[scheme].values())][-1], better)
 
 
-def _effect(comparison: Comparison, decision: Decision) -> Effect:
+def _effect(comparison: Comparison, decision: Decision, by: Score = "accuracy") -> Effect:
     """Whether mixing helps, harms or changes nothing, or the rows are too few to tell."""
     if decision.scheme != "none":
         return "helpful"
-    clean = comparison.chosen_elsewhere(scheme_is("none"))
-    gains = [comparison.chosen_elsewhere(scheme_is(scheme)) - clean for scheme in SCHEMES[1:]]
+    clean = comparison.chosen_elsewhere(scheme_is("none"), by)
+    gains = [comparison.chosen_elsewhere(scheme_is(scheme), by) - clean for scheme in SCHEMES[1:]]
     within = [
         1 - comparison.probability_positive(gain, NEGLIGIBLE) - comparison.probability_positive(-gain, NEGLIGIBLE)
         for gain in gains
@@ -161,12 +167,10 @@ def probability_text(probability: float) -> str:
     return f"{shown:.2f}"
 
 
-def _verdict(setting: Setting, probability: float) -> str:
-    if setting.scheme == "genlabel":
-        return f"GenLabel {setting.backend}, gamma {setting.gamma:g}"
-    if setting.scheme == "mixup":
-        return MIXUP_IS_FINE
-    return DO_NOT_MIX if probability >= EVEN else NO_NEED
+def _verdict(setting: Setting, effect: Effect) -> str:
+    if effect != "helpful":
+        return VERDICTS[effect]
+    return "Mixup is fine" if setting.scheme == "mixup" else f"GenLabel {setting.backend}, gamma {setting.gamma:g}"
 
 
 def _confidence(probability: float, better: Mapping[str, Mapping[str, float]]) -> str:
@@ -208,7 +212,8 @@ def _reasons(comparison: Comparison, decision: Decision) -> list[str]:
     )
     for by, name in BY_OTHER_SCORES:
         other = decide(comparison, by)
-        verdict = _verdict(comparison.settings[comparison.best(scheme_is(other.scheme), by)], other.probability)
+        best = comparison.settings[comparison.best(scheme_is(other.scheme), by)]
+        verdict = _verdict(best, _effect(comparison, other, by))
         reasons.append(f"By {name}: {verdict} (probability {probability_text(other.probability)}).")
     return reasons
 

@@ -17,27 +17,28 @@ MIN_GROUPS = 5  # one for each fold
 
 
 def take_blocks(
-    frame: pd.DataFrame, groups: str | None, time: str | None
-) -> tuple[pd.DataFrame, pd.Series[Any] | None, list[str]]:
-    """Part the column of groups or times from the others: the frame without it, its values, what was done.
+    frame: pd.DataFrame, target: str, groups: str | None, time: str | None
+) -> tuple[list[str], pd.Series[Any] | None, list[str]]:
+    """Part the column of groups or times from the others: names of these, its values, what was done.
 
     Raises:
         TableError: If there is no such column, or both are named.
 
     Example:
         >>> import pandas as pd
-        >>> frame = pd.DataFrame({"size": [1.0, 2.0], "when": ["2024-05-01", "2023-05-01"]})
-        >>> rest, place, _ = take_blocks(frame, None, "when")
-        >>> list(rest), place.tolist()
+        >>> frame = pd.DataFrame({"size": [1.0, 2.0], "when": ["2024-05-01", "2023-05-01"], "kind": ["a", "b"]})
+        >>> names, place, _ = take_blocks(frame, "kind", None, "when")
+        >>> names, place.tolist()
         (['size'], [1, 0])
     """
     if groups and time:
         raise TableError("--groups and --time exclude one another: rows are held out by one of them")
     name = groups or time
+    features = [column for column in frame.columns if column not in (target, name)]
     if not name:
-        return frame, None, []
+        return features, None, []
     option = "--groups" if groups else "--time"
-    if name not in frame.columns:
+    if name == target or name not in frame.columns:
         raise TableError(f"{option}: there is no column {name!r}")
     import pandas as pd  # noqa: PLC0415 - where there is a frame, it is installed
 
@@ -55,7 +56,7 @@ def take_blocks(
     notes = [said]
     if n_missing:
         notes.append(f"{count(n_missing, 'row')} without a value of {name!r} left out.")
-    return frame.drop(columns=name), values.mask(values < 0), notes
+    return features, values.mask(values < 0), notes
 
 
 def as_blocks(values: pd.Series[Any], groups: str | None, time: str | None) -> dict[str, Any]:

@@ -23,7 +23,7 @@ def read_csv(text, ways):
     import pandas
     with warnings.catch_warnings():
         warnings.simplefilter("error", pandas.errors.ParserWarning)  # columns that would be cut off
-        return [pandas.read_csv(io.StringIO(text), **options) for options in ways]
+        return [pandas.read_csv(io.StringIO(text), **options, low_memory=False) for options in ways]
 
 def load_mat(path):
     import scipy.io

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ MAX_LEVELS = 20
 MAX_MISSING = 0.5
 MIN_NUMERIC = 0.9  # of the values of a text column, from which on the others are missing numbers
 MODERATE = 1e15
+AT_ONCE = 100_000  # numbers that are copied
 LISTED = 6
 
 DATE = r"\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}(?!\d)"
@@ -53,30 +55,32 @@ class Encoded(NamedTuple):
     notes: list[str]
 
 
-def row_counters(frame: pd.DataFrame) -> list[str]:
+def row_counters(frame: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """Columns that merely count the rows, such as an index that was saved along: in sorted tables they tell classes.
 
     Example:
         >>> import pandas as pd
-        >>> row_counters(pd.DataFrame({"unnamed": range(20), "x": [0.5, 1.5] * 10}))
+        >>> row_counters(pd.DataFrame({"unnamed": range(20), "x": [0.5, 1.5] * 10}), ["unnamed", "x"])
         ['unnamed']
     """
     if len(frame) < 10:
         return []
-    whole = frame.select_dtypes("integer")
+    whole = [name for name in names if pandas().api.types.is_integer_dtype(frame.dtypes[name])]
     return [
-        name for name in whole if bool((np.diff(whole[name].to_numpy(dtype="float64", na_value=np.nan)) == 1).all())
+        name for name in whole if bool((np.diff(frame[name].to_numpy(dtype="float64", na_value=np.nan)) == 1).all())
     ]
 
 
-def encode_columns(frame: pd.DataFrame) -> Encoded:
+def encode_columns(frame: pd.DataFrame, rows: NDArray[np.intp], columns: Sequence[str]) -> Encoded:
     """Turn the columns into numbers and say how.
 
     Numeric columns keep their numbers, with the median in place of what is missing; text columns become one indicator
     per level; constants, dates and texts of many levels are left out.
 
     Args:
-        frame: Columns without the target.
+        frame: A table, of which no copy is made.
+        rows: Places of the rows that are used.
+        columns: Names of the columns that are looked at, without the target.
 
     Returns:
         The numbers; no column at all may be left.
@@ -84,13 +88,21 @@ def encode_columns(frame: pd.DataFrame) -> Encoded:
     said: dict[str, list[str]] = defaultdict(list)
     numbers: dict[str, Numbers] = {}
     levels: dict[str, pd.Series[Any]] = {}
-    numeric = frame.select_dtypes(["number", "bool", "boolean"])
-    numeric = numeric[[name for name in numeric if not _holds_time(numeric[name]) and numeric[name].dtype.kind != "c"]]
-    block = numeric.to_numpy(dtype="float64", na_value=np.nan)
-    numbers.update(zip(numeric.columns, block.T, strict=True))
-    for name in frame.columns.difference(numeric.columns, sort=False):
-        _encode_text(name, frame[name], numbers, levels, said)
-    names, x = _complete(numbers, len(frame), said)
+    kinds = frame.dtypes
+    numeric = [name for name in columns if pandas().api.types.is_numeric_dtype(kinds[name]) and kinds[name].kind != "c"]
+    is_numeric = set(numeric)
+    for name in columns:
+        if name not in is_numeric:
+            _encode_text(name, frame[name].iloc[rows], numbers, levels, said)
+    at_once = max(1, AT_ONCE // len(frame))
+    parts = [numeric[start : start + at_once] for start in range(0, len(numeric), at_once)]
+    # Column by column: pandas copies all of a frame, to store its columns together, before it picks several.
+    blocks = (
+        (part, np.stack([frame[name].to_numpy(dtype="float64", na_value=np.nan)[rows] for name in part], 1))
+        for part in parts
+    )
+    parsed = [(list(numbers), np.stack(list(numbers.values()), 1))] if numbers else []
+    names, x = _complete(chain(blocks, parsed), np.empty((len(rows), len(numeric) + len(numbers))), said)
     indicators, cardinality = [], []
     for name, words in levels.items():
         codes, values = pandas().factorize(words, sort=True)
@@ -98,7 +110,7 @@ def encode_columns(frame: pd.DataFrame) -> Encoded:
         names += [f"{name}={value}" for value in values]
         cardinality.append(len(values))
     notes = [_note(what, which) for what, which in said.items() if which]
-    return Encoded(np.hstack([x, *indicators]), names, cardinality, notes)
+    return Encoded(np.hstack([x, *indicators]) if indicators else x, names, cardinality, notes)
 
 
 def _encode_text(
@@ -146,32 +158,41 @@ def _encode_text(
         levels[name] = words.reindex(column.index, fill_value="(missing)")
 
 
-def _complete(numbers: dict[str, Numbers], n_rows: int, said: dict[str, list[str]]) -> tuple[list[str], Numbers]:
-    """Numeric columns that vary, with the median where a number is missing."""
-    names = np.array(list(numbers), dtype=object)
-    if not len(names):
-        return [], np.empty((n_rows, 0))
-    x = np.stack(list(numbers.values()), 1)
+def _complete(
+    parts: Iterable[tuple[list[str], Numbers]], x: Numbers, said: dict[str, list[str]]
+) -> tuple[list[str], Numbers]:
+    """Numeric columns that vary, with the median where a number is missing, written into `x` part by part."""
+    kept: list[str] = []
+    filled: list[str] = []
+    n_filled = 0
+    for names, part in parts:
+        varying, missing = _varying(np.array(names, dtype=object), part, said)
+        x[:, len(kept) : len(kept) + len(varying)] = part[:, varying]
+        kept += [names[place] for place in varying]
+        filled += [names[place] for place in varying if missing[place]]
+        n_filled += int(missing[varying].sum())
+    if n_filled:
+        what = f"{count(n_filled, 'missing value')} replaced by the median of the column"
+        said[f"{what} (over all rows, those held out included)"] += filled
+    return kept, x[:, : len(kept)]
+
+
+def _varying(names: NDArray[np.object_], x: Numbers, said: dict[str, list[str]]) -> tuple[list[int], NDArray[np.intp]]:
+    """Places of the columns to keep, completed in place, and of all columns how many numbers were missing."""
     infinite = np.isinf(x)
     said[INFINITE] += list(names[infinite.any(0)])
-    x = np.where(infinite, np.nan, x)
+    x[infinite] = np.nan
     missing = np.isnan(x)
     sparse = missing.mean(0) > MAX_MISSING
     said[SPARSE] += list(names[sparse])
-    names, x, missing = names[~sparse], x[:, ~sparse], missing[:, ~sparse]
     largest = np.nanmax(np.abs(x), 0, initial=0)
-    extreme = (largest > MODERATE) | ((largest < 1 / MODERATE) & (largest > 0))
+    extreme = ((largest > MODERATE) | ((largest < 1 / MODERATE) & (largest > 0))) & ~sparse
     said[EXTREME] += list(names[extreme])
-    x = x / np.where(extreme, largest, 1)
-    x = np.where(missing, np.nanmedian(x, 0), x)
-    constant = np.ptp(x, 0) == 0
+    x /= np.where(extreme, largest, 1)
+    x[:, ~sparse] = np.where(missing[:, ~sparse], np.nanmedian(x[:, ~sparse], 0), x[:, ~sparse])
+    constant = (np.ptp(x, 0) == 0) & ~sparse
     said[CONSTANT] += list(names[constant])
-    names, x, missing = names[~constant], x[:, ~constant], missing[:, ~constant]
-    filled = missing.any(0)
-    if filled.any():
-        what = f"{count(int(missing.sum()), 'missing value')} replaced by the median of the column"
-        said[f"{what} (over all rows, those held out included)"] += list(names[filled])
-    return list(names), x
+    return list(np.flatnonzero(~sparse & ~constant)), missing.sum(0)
 
 
 def _holds_time(column: pd.Series[Any]) -> bool:

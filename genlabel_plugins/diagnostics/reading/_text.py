@@ -26,6 +26,7 @@ NO_CLASS = ("", "?", "NaN", "nan", "-nan", "#N/A", "<NA>")  # other words of MIS
 MISSING = ("", "?", "NA", "N/A", "n/a", "#N/A", "NaN", "nan", "-nan", "NULL", "null", "None", "<NA>")
 THOUSANDS = r"-?[1-9]\d{0,2},\d{3}$"
 N_SEEN = 20  # lines by which a layout is judged
+MOST_ABOVE, MOST_LETTERS = 1000, 1 << 22  # that are looked through for the first of them
 
 
 class Layout(NamedTuple):
@@ -124,7 +125,6 @@ def _parse(request: Request, encoding: str) -> FileTable:
         "na_values": {i: list(NO_CLASS if name == target else MISSING) for i, name in enumerate(names)},
         "dtype": dict.fromkeys(as_text, str),
         "skipinitialspace": True,
-        "low_memory": False,
     }
     ways = [options] if separator == "," else [options, {**options, "decimal": ","}]
     with path.open("rt", encoding=encoding) as file:
@@ -147,7 +147,12 @@ def _parse(request: Request, encoding: str) -> FileTable:
 
 def _layout(file: IO[str], request: Request) -> Layout:
     """Find out how the values lie, and whether they do so in all lines."""
-    start = list(islice(file, 1000))
+    start, n_letters = [], 0
+    for line in islice(file, MOST_ABOVE):
+        start.append(line)
+        n_letters += len(line)
+        if n_letters > MOST_LETTERS and len(start) > N_SEEN:  # lines of wide tables are long
+            break
     above = _next_line(start, 0)
     said = SEPARATOR_LINE.match(start[above]) if above < len(start) else None
     above += said is not None
@@ -264,9 +269,14 @@ def _frames(file: IO[str], ways: Sequence[dict[str, Any]], layout: Layout, name:
     frames = []
     with warnings.catch_warnings():
         warnings.simplefilter("error", pandas().errors.ParserWarning)  # columns that would be cut off
+        warnings.simplefilter("error", pandas().errors.DtypeWarning)
         for options in ways:
             file.seek(0)
-            frames.append(pandas().read_csv(file, **options))
+            try:  # part by part takes half the memory, and by parts a column may be of several types
+                frames.append(pandas().read_csv(file, **options))
+            except pandas().errors.DtypeWarning:
+                file.seek(0)
+                frames.append(pandas().read_csv(file, **options, low_memory=False))
     return frames
 
 

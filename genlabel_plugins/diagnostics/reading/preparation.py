@@ -116,22 +116,18 @@ def prepare_table(
     n_rows_read = len(frame)
     names, said = class_labels(frame, target)
     notes += said
-    features, blocks, said = take_blocks(frame.drop(columns=target), groups, time)
+    features, blocks, said = take_blocks(frame, target, groups, time)
     notes += said
     if blocks is not None:
         names = names.where(blocks.notna())
-    counters = row_counters(features)
+    counters = row_counters(frame, features)
     if counters:
         listed = ", ".join(map(repr, counters))
         notes.append(f"Left out because it counts the rows, which tells classes in a sorted table: {listed}.")
-        features = features.drop(columns=counters)
-    blocks = None if blocks is None else blocks[names.notna()]
-    features, names = features[names.notna()], names[names.notna()]
     mask, said = large_enough(names, target)
     notes += said
-    blocks = None if blocks is None else blocks[mask]
-    features, names = features[mask], names[mask]
-    codes, class_names = pandas().factorize(names, sort=True)
+    places = np.flatnonzero(mask)
+    codes, class_names = pandas().factorize(names[mask], sort=True)
     class_codes, class_names = _numeric_order(codes, list(class_names))
     rows = draw_rows(torch.from_numpy(class_codes), max_rows, seed)
     if len(rows) < len(class_codes):
@@ -139,7 +135,8 @@ def prepare_table(
             f"{count(len(rows), 'row')} of {len(class_codes):,} were drawn, class by class, and used: mixing helps "
             "most where rows are few, so that the verdict holds for training on about so many."
         )
-    encoded = encode_columns(features.iloc[rows.numpy()])
+    places = places[rows.numpy()]
+    encoded = encode_columns(frame, places, [name for name in features if name not in {*counters}])
     notes += encoded.notes
     if not len(encoded.names):
         why = f" ({' '.join(notes)})" if notes else f": the file holds {target!r} only"
@@ -147,7 +144,7 @@ def prepare_table(
     target_codes = class_codes[rows.numpy()]
     giveaways = find_giveaways(encoded.x, target_codes, encoded.names, encoded.cardinality)
     encoded, said = reduce_columns(encoded, seed)
-    held = {} if blocks is None else as_blocks(blocks.iloc[rows.numpy()], groups, time)
+    held = {} if blocks is None else as_blocks(blocks.iloc[places], groups, time)
     return LabeledTable(
         **held,
         x=torch.from_numpy(encoded.x),
@@ -167,15 +164,18 @@ def reduce_columns(encoded: Encoded, seed: int = 0) -> tuple[Encoded, list[str]]
     """Replace more than 200 columns by 50 principal components, and say so.
 
     Components do not look at the classes; choosing the columns that tell the classes best would, and the held-out rows
-    would no longer be held out.
+    would no longer be held out. What is replaced is overwritten: of a wide table each copy counts.
     """
     x = encoded.x
     if x.shape[1] <= MAX_COLUMNS:
         return encoded, []
     n_components = min(N_COMPONENTS, len(x) // 2)
-    pca = PCA(n_components, svd_solver="randomized", random_state=seed)
-    mean, scale = (part.numpy() for part in mean_and_spread(torch.from_numpy(x)))
-    reduced = pca.fit_transform((x - mean) / np.where(scale > 0, scale, 1.0))
+    pca = PCA(n_components, svd_solver="randomized", random_state=seed, copy=False)
+    for start in range(0, x.shape[1], MAX_COLUMNS):
+        part = x[:, start : start + MAX_COLUMNS]
+        mean, scale = (values.numpy() for values in mean_and_spread(torch.from_numpy(part)))
+        part[:] = (part - mean) / np.where(scale > 0, scale, 1.0)
+    reduced = pca.fit_transform(x)
     share = pca.explained_variance_ratio_.sum()
     note = (
         f"The {x.shape[1]:,} columns were standardized and replaced by their first {n_components} principal "

@@ -21,10 +21,10 @@ class Snippet(NamedTuple):
     code: str
 
 
-def snippets(table: LabeledTable, recommendation: Recommendation, best: Standing | None = None) -> list[Snippet]:
+def snippets(table: LabeledTable, recommendation: Recommendation | None, best: Standing | None = None) -> list[Snippet]:
     """Complete scripts that read the file, treat it as it was treated here, and train as recommended.
 
-    The best model found comes first, unless it is what is recommended on mixing.
+    The best model found comes first, unless it is what is recommended on mixing; it is all where nothing is.
 
     Example:
         >>> import torch
@@ -35,9 +35,12 @@ def snippets(table: LabeledTable, recommendation: Recommendation, best: Standing
         ['scikit-learn', 'pytorch-tabular', 'plain torch']
     """
     first = []
-    if best is not None and (best.setting, best.C) != (recommendation.setting, recommendation.C):
+    advised = recommendation and (recommendation.setting, recommendation.C)
+    if best is not None and (best.setting, best.C) != advised:
         made = _best(best)
         first = [Snippet(f"The best model found: {best.name}", _cross_validated(table, *made))] if made else []
+    if recommendation is None:
+        return first
     return [
         *first,
         Snippet("scikit-learn", _sklearn(table, recommendation)),

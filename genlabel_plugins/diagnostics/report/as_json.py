@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from genlabel_plugins._version import __version__
-from genlabel_plugins.diagnostics.questions.comparison import SCORES, Comparison
+from genlabel_plugins.diagnostics.questions.comparison import SCORES
 from genlabel_plugins.diagnostics.questions.diagnosis import Diagnosis
 from genlabel_plugins.diagnostics.questions.projection import Projection
 from genlabel_plugins.diagnostics.questions.recommendation import Recommendation
@@ -68,9 +68,7 @@ def to_json(diagnosis: Diagnosis) -> str:
         "best": _best(diagnosis),
         "models": [_standing(each) for each in diagnosis.standings],
         "recommendation": None if advice is None else _recommendation(advice),
-        "snippets": []
-        if advice is None
-        else [snippet._asdict() for snippet in snippets(table, advice, diagnosis.standings[0])],
+        "snippets": [snippet._asdict() for snippet in snippets(table, advice, next(iter(diagnosis.standings), None))],
         "intrusion": None
         if intrusion is None
         else {
@@ -91,7 +89,7 @@ def to_json(diagnosis: Diagnosis) -> str:
             }
             for name, fit in diagnosis.fits.items()
         },
-        "comparison": None if diagnosis.comparison is None else _comparison(diagnosis.comparison, diagnosis),
+        "comparison": _comparison(diagnosis),
         "blocks": None
         if diagnosis.blocks is None
         else {
@@ -132,7 +130,10 @@ def _recommendation(advice: Recommendation) -> dict[str, Any]:
     }
 
 
-def _comparison(comparison: Comparison, diagnosis: Diagnosis) -> dict[str, Any]:
+def _comparison(diagnosis: Diagnosis) -> dict[str, Any] | None:
+    comparison = diagnosis.comparison
+    if comparison is None or not comparison.settings:
+        return None
     settings = []
     for setting in comparison.distinct_settings():
         if setting.scheme == "density":  # which are among the models

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from genlabel_plugins.diagnostics.report._pictures import (
     MIXED_ONLY,
     NEUTRAL,
     WITH_CLEAN,
+    Picture,
     gamma_pictures,
     projection_pictures,
     region_pictures,
@@ -78,11 +80,7 @@ class Report:
             ModuleNotFoundError: Without `genlabel-plugins[cli]`.
         """
         self.prepare()
-        from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
-
-        environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
-        source = resources.files("genlabel_plugins.diagnostics.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
-        page: str = environment.from_string(source).render(self._context(diagnosis))
+        page: str = _template().render(self._context(diagnosis))
         return page
 
     def _context(self, diagnosis: Diagnosis) -> dict[str, Any]:
@@ -108,19 +106,25 @@ class Report:
             "comparison": self._comparison(diagnosis),
             "fits": [wording.fit_words(fit) for fit in diagnosis.fits.values()],
             "fit_notes": list(notes),
-            "reliability": self._once("fits", diagnosis.fits, reliability_picture) if diagnosis.fits else None,
+            "reliability": self._reliability(diagnosis),
             "skipped": [{"title": title, "reason": reason} for title, reason in diagnosis.skipped.items()],
             "projection": self._projection(diagnosis),
             "key_entries": _key(table),
-            "snippets": snippets(table, advice, diagnosis.standings[0]) if advice else None,
+            "snippets": snippets(table, advice, next(iter(diagnosis.standings), None)),
         }
+
+    def _reliability(self, diagnosis: Diagnosis) -> Picture | None:
+        grows = diagnosis.comparison is None and _is_ahead(diagnosis, "backend")
+        return None if grows or not diagnosis.fits else self._once("fits", diagnosis.fits, reliability_picture)
 
     def _comparison(self, diagnosis: Diagnosis) -> dict[str, Any] | None:
         comparison = diagnosis.comparison
-        if comparison is None:
+        if comparison is None or not comparison.settings:
             return None
         words = wording.comparison_words(comparison, diagnosis.table)
-        return {**words, "pictures": self._once("comparison", comparison, gamma_pictures), "key": _LINES}
+        grows = _is_ahead(diagnosis, "comparison")
+        pictures = [] if grows else self._once("comparison", comparison, gamma_pictures)
+        return {**words, "pictures": pictures, "key": _LINES}
 
     def _projection(self, diagnosis: Diagnosis) -> dict[str, Any] | None:
         projection, table = diagnosis.projection, diagnosis.table
@@ -140,6 +144,20 @@ class Report:
             drawn = make(data)
             self._drawn[name] = (data, drawn)
         return drawn
+
+
+def _is_ahead(diagnosis: Diagnosis, what: str) -> bool:
+    """Whether more of a kind of step is yet to come, so that what it adds to is not worth drawing."""
+    return not diagnosis.interrupted and any(title.startswith(what) for title in diagnosis.missing)
+
+
+@cache
+def _template() -> Any:
+    from jinja2 import Environment, StrictUndefined  # noqa: PLC0415
+
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
+    source = resources.files("genlabel_plugins.diagnostics.report").joinpath(TEMPLATE).read_text(encoding="utf-8")
+    return environment.from_string(source)
 
 
 def _key(table: LabeledTable) -> list[dict[str, str]]:

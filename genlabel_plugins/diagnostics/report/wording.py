@@ -24,7 +24,7 @@ EFFECTS = {
     "helpful": "mixing helps",
     "harmful": "mixing harms",
     "useless": "mixing is useless here: within 1 point of no mixing",
-    "unclear": "not enough rows to tell whether mixing helps or harms",
+    "unclear": "mixing may help or harm: until more rows tell, do without",
     "nothing": "there is nothing that mixing could help with",
 }
 MAX_MATRIX = 8  # classes for which all pairs are shown
@@ -198,6 +198,7 @@ def standing_words(diagnosis: Diagnosis) -> dict[str, Any] | None:
     found, comparison = diagnosis.standings, diagnosis.comparison
     if not found or comparison is None:
         return None
+    cut = [f"Of what was to be compared, time did not allow {comparison.left_out}."] if comparison.left_out else []
     best, names = found[0], {each.name: each for each in found}
     is_learnt = best.name != CLASS_SHARES
     beside = [names[name] for name in (LOGISTIC, FOREST, CLASS_SHARES) if name in names and name != best.name]
@@ -214,11 +215,12 @@ def standing_words(diagnosis: Diagnosis) -> dict[str, Any] | None:
         sentences.append("It is not told apart from a random forest at scikit-learn's defaults.")
     others = [name for name in best.rivals if name != FOREST]
     forest = "the forest is scored in the first repeat only" if FOREST in names else "the forest was left out: no time"
+    chosen = " Of schemes and of GenLabelClassifierCV, what is chosen is chosen on other rows than it is scored on."
     if others and is_learnt:
         sentences.append(f"Not told apart from it with a probability of {AHEAD}: {', '.join(others)}.")
     return {
         "title": f"{best.name[0].upper()}{best.name[1:]}" if is_learnt else NOTHING,
-        "sentences": sentences,
+        "sentences": sentences + cut,
         "rows": [
             {
                 "name": each.name,
@@ -230,10 +232,9 @@ def standing_words(diagnosis: Diagnosis) -> dict[str, Any] | None:
             for each in found
         ],
         "largest": largest_class(diagnosis.table),
-        "method": f"{method_words(comparison, diagnosis.table)}; {forest}. Of "
-        "schemes and of GenLabelClassifierCV, what is chosen is chosen on other rows than it is scored on. Balanced "
-        "accuracy is the mean over classes of the share that is found; no true class is taken to be less likely than "
-        "1e-7.",
+        "method": f"{method_words(comparison, diagnosis.table)}; {forest}.{chosen * bool(comparison.settings)} "
+        "Balanced accuracy is the mean over classes of the share that is found; no true class is taken to be less "
+        "likely than 1e-7.",
     }
 
 
@@ -253,6 +254,8 @@ def what_it_is(standing: Standing) -> str:
 def recommendation_words(recommendation: Recommendation) -> dict[str, Any]:
     """The recommendation with its probability as text."""
     confidence, _, why = recommendation.confidence.partition(": ")
+    if recommendation.effect not in ("helpful", "harmful"):
+        confidence = ""  # the verdict claims nothing of which to be sure
     return {
         "verdict": recommendation.verdict,
         "effect": EFFECTS[recommendation.effect],
