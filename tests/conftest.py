@@ -9,6 +9,7 @@ import re
 import shutil
 
 import pytest
+import torch
 
 CI = "CI" in os.environ
 OURS = "genlabel"
@@ -23,6 +24,14 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+def pytest_collection_modifyitems(items):
+    """Skip tests marked `gpu` on a machine without one."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 @pytest.hookimpl(wrapper=True)

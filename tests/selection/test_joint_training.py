@@ -152,7 +152,7 @@ def test_the_callers_torch_does_not_matter():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("hidden", [(), (8,)])
 @pytest.mark.parametrize("mix", ["mixup", "column_cutmix"])
 def test_a_gpu_learns_the_same(hidden, mix):

@@ -14,7 +14,7 @@ from sklearn.metrics import get_scorer, log_loss
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, StratifiedKFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_sklearn_classifier import Centroids, fitted, through_skops
+from sklearn_helpers import Centroids, fitted, through_skops
 
 from genlabel_plugins import GenLabel
 from genlabel_plugins.selection import _joint_training as joint_training
@@ -393,14 +393,14 @@ def test_dask_gives_what_one_process_gives():
         assert np.array_equal(cross_val_score(search, *WINE, cv=3, n_jobs=2), expected)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_a_gpu_finds_the_same():
     here, there = (classifier(device=device, scoring="neg_log_loss").fit(*WINE) for device in (None, "cuda"))
     np.testing.assert_allclose(here.cv_results_["mean_test_score"], there.cv_results_["mean_test_score"], atol=1e-3)
     np.testing.assert_allclose(here.predict_proba(WINE[0]), there.predict_proba(WINE[0]), atol=1e-2)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("options", [{}, {"head": "mlp", "early_stopping": True}, {"class_weight": "balanced"}])
 def test_a_gpu_learns_the_same(options):
     here, there = (fitted(np.linspace(0.5, 1.5, 178), data=WINE, device=device, **options) for device in (None, "cuda"))
