@@ -1,6 +1,7 @@
 """Whatever a place imports is declared: in the dependencies, or in the extra that the place belongs to."""
 
 import ast
+import re
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
@@ -74,3 +75,12 @@ def test_all_and_dev_hold_every_extra():
     for holder in ("all", "dev"):
         (held,) = (Requirement(line).extras for line in EXTRAS[holder] if Requirement(line).name == PROJECT["name"])
         assert held >= ours - ({"sklearn"} if holder == "dev" else set()), holder
+
+
+def test_every_extra_is_checked_beside_the_wheel():
+    ours = set(EXTRAS) - {"dev", "docs"}
+    text = (ROOT / "tests" / "installed" / "check_extra.py").read_text()
+    checked = re.search(r"^CHECKS.*?= \{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL)[1]
+    assert set(re.findall(r'^    "(\w*)": ', checked, re.MULTILINE)) == ours - {"all"} | {""}
+    matrix = re.search(r"extra: \[(.*)\]", (ROOT / ".github" / "workflows" / "package.yml").read_text())[1]
+    assert {name.strip(' "') for name in matrix.split(",")} == ours | {""}
