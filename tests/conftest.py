@@ -12,6 +12,7 @@ import pytest
 import torch
 
 CI = "CI" in os.environ
+collect_ignore_glob = ["*conftest.py"]  # no docstrings to run, and pytest takes two of that name for one module
 OURS = "genlabel"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
