@@ -28,7 +28,7 @@ from torch.utils.data import (
 from genlabel_plugins.densities.backends.gaussian import GaussianMixture
 from genlabel_pytorch_tabular import GenLabelCallback
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 DIAGONAL = {"covariance_type": "diag"}
 
