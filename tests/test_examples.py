@@ -67,6 +67,7 @@ def _run(arguments, folder):
     return run.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_short_and_runs(path, tmp_path):
     assert len(path.read_text().splitlines()) < 80

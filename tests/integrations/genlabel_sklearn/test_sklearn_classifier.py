@@ -32,6 +32,7 @@ def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_, strict=True))
 
 
+@pytest.mark.slow
 def test_frames_and_names_of_classes():
     X, y = load_iris(return_X_y=True, as_frame=True)
     names = np.array(["setosa", "versicolor", "virginica"])[y]
@@ -294,6 +295,7 @@ def test_rows_that_teach_nothing_are_refused(X, y, weight, message):
         classifier().fit(X, y, weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("load", [load_wine, load_breast_cancer, load_digits])
 @pytest.mark.parametrize("C", [0.1, 1.0])
 def test_without_mixing_it_is_logistic_regression(load, C):
@@ -308,6 +310,7 @@ def test_without_mixing_it_is_logistic_regression(load, C):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [60, 100])
 @pytest.mark.parametrize("steps", [[], [PCA()], [PCA(40)], [PCA(0.95)]], ids=["raw", "all", "40", "95"])
 def test_a_pipeline_that_has_scaled_already_keeps_its_components(n_rows, steps):
@@ -350,6 +353,7 @@ def test_options_of_another_way_to_fit_are_refused():
         GenLabelClassifier().fit(csr_matrix(IRIS[0]), IRIS[1])
 
 
+@pytest.mark.slow
 def test_a_long_training_is_announced(monkeypatch):
     monkeypatch.setattr(training, "LONG", 0.01)
     with pytest.warns(UserWarning, match=r"train: the first epoch .* max_epochs=500"):

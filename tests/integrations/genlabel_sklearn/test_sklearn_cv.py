@@ -41,6 +41,7 @@ def alone(params, **options):
     return GenLabelClassifier(**params, early_stopping=False, random_state=0, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [IRIS, WINE], ids=["iris", "wine"])
 @pytest.mark.parametrize("shared", [{}, {"head": "mlp", "hidden_layer_sizes": (5,)}, {"keep_clean": True}])
 def test_it_is_a_loop_over_classifiers(data, shared):
@@ -187,6 +188,7 @@ def test_the_order_of_rows_and_how_repetitions_are_written_do_not_matter():
     assert np.array_equal(repeated.predict_proba(X), weighted.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scoring", ["balanced_accuracy", "f1_macro", "roc_auc_ovr", "neg_brier_score", "roc_auc"])
 def test_scorers_of_scikit_learn(scoring):
     X, y = WINE if scoring != "roc_auc" else (WINE[0][:130], np.array(["b", "a"])[WINE[1][:130]])
@@ -211,6 +213,7 @@ def test_scores_that_cannot_be_taken_say_why():
         classifier(scoring="precise").fit(*IRIS)
 
 
+@pytest.mark.slow
 def test_the_default_search_is_calibrated_and_as_good_as_logistic_regression():
     X, y = load_breast_cancer(return_X_y=True)
     kept = np.random.RandomState(0).permutation(569)
@@ -236,6 +239,7 @@ def test_a_large_table_is_compared_on_a_sample_and_fitted_on_all_rows():
     np.testing.assert_allclose(search.predict_proba(X), one.predict_proba(X))
 
 
+@pytest.mark.slow
 def test_solved_candidates_are_those_of_a_loop():
     X, y = WINE
     options = {"learning_rates": None, "Cs": (0.1, 1.0), "gammas": (0.3, 0.9), "scoring": "neg_log_loss"}
@@ -385,6 +389,7 @@ def test_options_out_of_range_are_named(params, message):
         classifier(**params).fit(*IRIS)
 
 
+@pytest.mark.slow
 def test_dask_gives_what_one_process_gives():
     search = classifier(cv=3)
     expected = cross_val_score(search, *WINE, cv=3)
