@@ -53,8 +53,8 @@ def pytest_runtest_call(item):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef, request):
-    """Skip what needs a fixture that comes upon a module that is not installed."""
+def pytest_runtest_setup(item):
+    """Skip what needs a fixture that comes upon a module that is not installed, each time."""
     return (yield from _or_skip())
 
 

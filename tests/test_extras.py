@@ -1,6 +1,7 @@
 """Whatever a place imports is declared: in the dependencies, or in the extra that the place belongs to."""
 
 import ast
+import os
 import re
 import sys
 import tomllib
@@ -60,6 +61,7 @@ def test_imports_are_declared(place):
         for path in _files(place)
         for module in _imports(path)
         if module not in sys.stdlib_module_names
+        and (module in of_module or "CI" in os.environ)  # elsewhere, what is not installed is not known
         and module not in OURS
         and not allowed.intersection(canonicalize_name(name) for name in of_module.get(module, ()))
     }
