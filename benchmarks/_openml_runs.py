@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
+from _data import load
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
@@ -50,12 +50,7 @@ WAYS: dict[str, dict[str, Any]] = {  # options of GenLabelClassifierCV
 }
 
 
-def load(data: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    frame = pd.read_csv(data / "tabular" / f"{name}.csv.gz")
-    return frame.drop(columns="class").to_numpy(float), frame["class"].to_numpy()
-
-
-def run(data: Path, name: str, seed: int) -> dict[str, Any]:
+def run(data: Path | None, name: str, seed: int) -> dict[str, Any]:
     """Test scores of every way by both scorings."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of densities of small classes
@@ -70,7 +65,7 @@ def run(data: Path, name: str, seed: int) -> dict[str, Any]:
     return found | {"set": name, "seed": seed}
 
 
-def run_fixed(data: Path, name: str, seed: int) -> list[tuple[str, bool, float, float]]:
+def run_fixed(data: Path | None, name: str, seed: int) -> list[tuple[str, bool, float, float]]:
     """Test accuracy and log-loss of every scheme and gamma at one learning rate, without any choice."""
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
@@ -88,7 +83,7 @@ def run_fixed(data: Path, name: str, seed: int) -> list[tuple[str, bool, float, 
     return found
 
 
-def run_parity(data: Path, name: str) -> list[tuple[str, float, float, float]]:
+def run_parity(data: Path | None, name: str) -> list[tuple[str, float, float, float]]:
     """How far `LogisticRegression` at its minimum is, by C: a coefficient of standardized columns, the common loss."""
     torch.set_num_threads(1)
     X, y = load(data, name)

@@ -35,7 +35,8 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
-from genlabel_plugins.selection.search import candidate_grid, cross_validate, stratified_splits
+from genlabel_plugins.selection import candidate_grid, cross_validate
+from genlabel_plugins.selection.search import stratified_splits
 from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
 
 BACKENDS, GAMMAS, LEARNING_RATES = ("gm", "kde"), (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.1, 0.01, 0.001, 0.0001)

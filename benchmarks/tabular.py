@@ -1,6 +1,6 @@
 """GenLabel by its flag in pytorch-tabular: accuracy on real tables, and what the flag costs.
 
-    python benchmarks/tabular.py --data ../shared/data
+    python benchmarks/tabular.py
     python benchmarks/tabular.py --overhead
 
 Nothing is tuned: the tables were chosen for their variety, the settings to end in a quarter of an hour on one core.
@@ -20,6 +20,7 @@ from statistics import mean, stdev
 
 import pandas as pd
 import torch
+from _data import add_data_option, load
 from _timing import interleave, ratios
 from pytorch_tabular import TabularModel
 from pytorch_tabular.config import DataConfig, OptimizerConfig
@@ -76,13 +77,14 @@ def accuracy(frame: pd.DataFrame, model: str, way: str, seed: int) -> float:
     return 100 * float((found == test["class"].to_numpy()).mean())
 
 
-def compare(data: Path, names: list[str], n_seeds: int) -> Table:
+def compare(data: Path | None, names: list[str], n_seeds: int) -> Table:
     """Mean and standard deviation over seeds, for every table, model and way."""
     table = Table("data", "model", *WAYS, title=f"test accuracy in %, mean ± standard deviation of {n_seeds} seeds")
     means: dict[tuple[str, str], list[float]] = {}
     runs = [(name, model) for name in names for model in MODELS]
     for name, model in track(runs, "training"):
-        frame = pd.read_csv(data / "tabular" / f"{name}.csv.gz")
+        x, target = load(data, name)
+        frame = pd.DataFrame(x).add_prefix("x").assign(**{"class": target})
         cells = []
         for way in WAYS:
             scores = [accuracy(frame, model, way, seed) for seed in range(n_seeds)]
@@ -97,8 +99,8 @@ def compare(data: Path, names: list[str], n_seeds: int) -> Table:
 def overhead(rounds: int) -> Table:
     """CPU time of a training with the flag over that of the same training with plain mixup, density fit included."""
     table = Table("data", "model", "least", "median", "greatest", title="CPU time, GenLabel / mixup (gm, batch 256)")
-    for load in (load_breast_cancer, load_digits):
-        x, target = load(return_X_y=True, as_frame=True)
+    for load_set in (load_breast_cancer, load_digits):
+        x, target = load_set(return_X_y=True, as_frame=True)
         frame = x.loc[:, x.std() > 0].assign(**{"class": target})
         for model in MODELS:
 
@@ -108,14 +110,14 @@ def overhead(rounds: int) -> Table:
 
             ways = {"GenLabel": lambda: train(0.5), "mixup": lambda: train(0.0)}
             seconds = interleave(ways, rounds=rounds)
-            name = load.__name__.removeprefix("load_")
+            name = load_set.__name__.removeprefix("load_")
             table.add_row(name, model, *(f"{ratio:.2f}" for ratio in ratios(seconds, "GenLabel", "mixup")))
     return table
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with tabular/<name>.csv.gz")
+    add_data_option(parser)
     parser.add_argument("--tables", nargs="+", default=TABLES, metavar="NAME")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--overhead", action="store_true", help="measure training time instead of accuracy")
@@ -124,7 +126,7 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
-    data = args.data.resolve()
+    data = args.data and args.data.resolve()
     with tempfile.TemporaryDirectory() as folder, chdir(folder):  # pytorch-tabular counts its runs in a file
         table = overhead(args.rounds) if args.overhead else compare(data, args.tables, args.seeds)
     Console(width=120).print(table)

@@ -9,8 +9,10 @@ import re
 import shutil
 
 import pytest
+import torch
 
 CI = "CI" in os.environ
+collect_ignore_glob = ["*conftest.py"]  # no docstrings to run, and pytest takes two of that name for one module
 OURS = "genlabel"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = [
@@ -23,6 +25,14 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+
+
+def pytest_collection_modifyitems(items):
+    """Skip tests marked `gpu` on a machine without one."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -43,8 +53,8 @@ def pytest_runtest_call(item):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_fixture_setup(fixturedef, request):
-    """Skip what needs a fixture that comes upon a module that is not installed."""
+def pytest_runtest_setup(item):
+    """Skip what needs a fixture that comes upon a module that is not installed, each time."""
     return (yield from _or_skip())
 
 

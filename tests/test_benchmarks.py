@@ -1,12 +1,133 @@
-"""Benchmarks that run nowhere else run here, small; and two runs compare."""
+"""Each benchmark runs, on little, and two runs compare; what a benchmark measures is not looked at."""
 
+import importlib
 import json
+import logging
 import os
+import shlex
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.datasets import load_iris, load_wine
+
 ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / "benchmarks"
+QUICK = {"n_repeats": 1, "selection": "best"}
+WAYS = {
+    "no mixing": {"schemes": ("none",)} | QUICK,
+    "mixup": {"schemes": ("mixup",)} | QUICK,
+    "density alone (gm)": {"schemes": ("density",), "backends": ("gm",)} | QUICK,
+    "+ stacking: the default": {"schemes": ("none", "density"), "n_repeats": 1},
+}
+
+
+def _train(*args, **options):
+    from examples.demo import train
+
+    return train(*args, **options | {"epochs": 1})
+
+
+# By name: its options, and what it reads from the head of its file, made small. Each must print the words beside them.
+SMALL = {
+    "class_statistics": ("--seeds 1", {"train": _train, "N_TRAIN": 100}, "un-mixed"),
+    "cv": (
+        "--rounds 1 --sample 1",
+        {"EPOCHS": 2, "load_wine": load_iris, "load_breast_cancer": load_iris},
+        "240 models",
+    ),
+    "densities": ("--rounds 1 --device cpu --only intrusion", {}, "genlabel takes"),
+    "diagnose": ("--rounds 1", {"BACKENDS": {"gm": ["--backends", "gm", "--time-limit", "1"]}}, "bar 60 s"),
+    "flows": (
+        "--rounds 2 --features 2",
+        {"N_ROWS": 60, "N_UNSEEN": 20, "CANDIDATES": {"gm": ("gm", {}), "vae": ("vae", {"max_epochs": 2})}},
+        "nats from the truth",
+    ),
+    "gan_inversion": ("--epochs 1 --latent-dim 2", {"BATCH": 8, "N_BATCHES": 2}, "held-out accuracy"),
+    "generative_mixing": ("", {"N_CLASSES": 2, "N_ROWS": 30, "N_BATCH": 8}, "attained"),
+    "imbalanced": ("--seeds 2 --data {data} --sets wine", {}, "GenerativeMixSampler"),
+    "import_time": (
+        "--rounds 1",
+        {"CANDIDATES": {"torch": "", "ours": "import genlabel_plugins"}, "PAIRS": [("ours", "torch", 1)]},
+        "the goal is",
+    ),
+    "mlp": ("--seeds 1", {"HIDDEN": (4,), "load_breast_cancer": load_wine, "load_digits": load_wine}, "MLPClassifier"),
+    "mnist_low_data": (
+        "--seeds 1 --images 100 --jobs 1 --out {data}/runs.jsonl",
+        {"train": _train, "SETTINGS": [{"scheme": "genlabel", "gamma": 0.5, "keep_clean": True}]},
+        "100 images",
+    ),
+    "openml_suite": ("--seeds 1 --data {data} --sets wine", {"WAYS": WAYS}, "How much is luck"),
+    "paper_figures": ("--out {data}", {"N_MIXED": 50}, "attain their lam"),
+    "real_data": ("--data {data} --backends gm", {"SETS": ["wine"]}, "held-out accuracy"),
+    "regimes": ("--backends gm", {}, "two moons"),
+    "reservoir": ("--rows 40 --seeds 1", {}, "nn 10000"),
+    "steps": ("--rounds 1", {}, "logistic regression"),
+    "streams": ("--rows 2000 --rounds 1", {"peak_memory": lambda folder, n_files: 0.0}, "rate of learning"),
+    "tabular": ("--seeds 2 --tables wine --data {data}", {"N_STEPS": 1}, "mean ± standard deviation"),
+    "timm_step": ("--model test_resnet --size 32 --batch 8 --rounds 1", {}, "features reused"),
+    "wide": ("--seeds 1 --quick --only 'digits, 60 rows PCA(40)'", {}, "digits, 60 rows"),
+}
+
+
+@pytest.fixture
+def data(tmp_path):
+    """A folder with a table as `--data` takes it."""
+    (tmp_path / "tabular").mkdir()
+    frame = load_wine(as_frame=True).frame.rename(columns={"target": "class"})
+    frame[::3].to_csv(tmp_path / "tabular" / "wine.csv.gz", index=False)
+    return tmp_path
+
+
+@pytest.fixture
+def benchmark(monkeypatch, data):
+    """Imports a benchmark as if its folder were the script's, and leaves the process as it was."""
+    monkeypatch.syspath_prepend(str(FOLDER))
+    monkeypatch.chdir(data)
+    monkeypatch.setattr(importlib.import_module("_timing"), "MIN_SECONDS", 0)
+    n_threads, modules = torch.get_num_threads(), set(sys.modules)
+    with warnings.catch_warnings():
+        yield importlib.import_module
+    torch.set_num_threads(n_threads)
+    logging.disable(logging.NOTSET)
+    for name in set(sys.modules) - modules:
+        if (FOLDER / f"{name}.py").exists():
+            del sys.modules[name]
+
+
+def test_every_benchmark_is_here():
+    assert {path.stem for path in FOLDER.glob("[!_]*.py")} == {*SMALL, "compare", "gpu"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", SMALL)
+def test_benchmark_runs(name, benchmark, data, monkeypatch, capfd):
+    options, constants, words = SMALL[name]
+    module = benchmark(name)
+    for constant, value in constants.items():
+        for reader in (module, sys.modules.get("_openml_runs")):
+            if hasattr(reader, constant):
+                monkeypatch.setattr(reader, constant, value)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", *shlex.split(options.format(data=data))])
+    module.main()
+    assert words in capfd.readouterr().out
+
+
+def test_a_table_that_the_folder_lacks_is_named(benchmark, data):
+    with pytest.raises(SystemExit, match=r"has no tabular/iris\.csv\.gz: leave --data out to fetch iris"):
+        benchmark("_data").load(data, "iris")
+
+
+def test_levels_of_a_fetched_table_become_columns(benchmark):
+    rows = pd.DataFrame({"size": [1.5, 2.0, np.nan, 4.0], "sex": list("mfmf"), "place": pd.Categorical(list("uvuw"))})
+    x, target = benchmark("_data").encode(rows, pd.Series(["yes", "no", "no", "yes"]))
+    assert x.tolist() == [[1, 1, 0, 0, 1.5], [0, 0, 1, 0, 2.0], [0, 0, 0, 1, 4.0]]
+    assert target.tolist() == [1, 0, 1]
 
 
 def _run(*arguments):

@@ -63,10 +63,14 @@ def _run(arguments, folder):
     run = subprocess.run(
         [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
+    absent = re.search(r"^ModuleNotFoundError: (No module named '([\w.]+)')$", run.stderr, re.MULTILINE)
+    if absent:
+        raise ModuleNotFoundError(absent[1], name=absent[2])
     assert run.returncode == 0, run.stdout + run.stderr
     return run.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_short_and_runs(path, tmp_path):
     assert len(path.read_text().splitlines()) < 80

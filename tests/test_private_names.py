@@ -65,3 +65,71 @@ def test_keras_says_when_it_asks_for_shapes_alone():
     Listener()(keras.Input((2,)))
     assert asked, "Keras does not trace a layer any more"
     assert all(asked), "in_symbolic_scope does not tell tracing: GenLabelMixUp would learn from made-up values"
+
+
+def test_torch_says_which_module_joins_uneven_inputs():
+    from torch.distributed.algorithms.join import Joinable
+    from torch.nn.parallel import DistributedDataParallel
+
+    why = "see loops/feature_tap.py: features would be kept of the forwards that shadow a rank without rows"
+    source = inspect.getsource(DistributedDataParallel.forward) + inspect.getsource(Joinable)
+    assert "_active_ddp_module" in vars(DistributedDataParallel), (
+        f"DistributedDataParallel._active_ddp_module is gone, {why}"
+    )
+    assert "self._join_config = " in source, f"DistributedDataParallel._join_config is gone, {why}"
+
+
+def test_torch_compile_wraps_a_module_as_we_unwrap_it():
+    model = torch.nn.Linear(2, 2)
+    compiled = torch.compile(model, backend="eager")
+    assert compiled._orig_mod is model, "torch.compile has no _orig_mod any more: see loops/head_features.py"
+
+
+def test_torch_checks_without_waiting_for_the_device():
+    with pytest.raises(RuntimeError, match="labels must lie in"):
+        torch._assert_async(torch.tensor(False), "labels must lie in 0..2")
+
+
+def test_torch_dispatches_to_modes():
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    seen = []
+
+    class Listens(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            seen.append(function)
+            return function(*args, **kwargs or {})
+
+    with Listens():
+        torch.zeros(2) + 1
+    assert seen, "torch.utils._python_dispatch.TorchDispatchMode hears nothing: see persistence.py"
+
+
+@pytest.mark.parametrize("package", ["lightning_fabric", "lightning.fabric"])
+def test_lightning_wraps_a_sampler_as_we_unwrap_it(package):
+    fabric = pytest.importorskip(f"{package}.utilities.distributed")
+    sampler = torch.utils.data.SubsetRandomSampler([1, 2])
+    wrapped = fabric.DistributedSamplerWrapper(sampler, num_replicas=1, rank=0)
+    why = "Lightning's wrapper of a sampler hides it elsewhere: see _visited in training_rows.py"
+    assert wrapped.dataset._sampler is sampler, why
+
+
+def test_imbalanced_learn_asks_for_fit_resample():
+    base = pytest.importorskip("imblearn.over_sampling.base")
+    names = base.BaseOverSampler.__abstractmethods__
+    assert names == {"_fit_resample"}, (
+        f"BaseOverSampler asks for {sorted(names)}: see genlabel_imblearn/over_sampling.py"
+    )
+
+
+def test_keras_draws_where_we_listen():
+    keras = pytest.importorskip("keras")
+    if keras.backend.backend() != "torch":
+        pytest.skip(f"Keras runs on {keras.backend.backend()}, GenLabelMixUp on torch")
+    rows = {"images": torch.zeros(4, 2, 2, 3), "labels": torch.eye(4)}
+    layer = keras.layers.MixUp(alpha=0.2, seed=0)
+    drawn = layer.get_random_transformation(rows, training=True)
+    why = "Keras' MixUp draws under other names: GenLabelMixUp (mix_up.py) would not know which rows are mixed"
+    assert {"mix_weight", "permutation_order"} <= set(drawn), why
+    source = inspect.getsource(type(layer).call) + inspect.getsource(type(layer).__mro__[1].call)
+    assert "self.get_random_transformation(" in source, f"Keras' MixUp.call does not draw by its method any more. {why}"

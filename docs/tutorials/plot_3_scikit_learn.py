@@ -36,4 +36,5 @@ print(table.T.round(3).to_string())
 # What the search found, best first: a scheme, a density and its options, with held-out accuracy.
 
 search = GenLabelClassifierCV(random_state=0).fit(x, y)
-print(pd.DataFrame(search.cv_results_).sort_values("rank_test_score").head(5).T.to_string())
+columns = ["mean_test_score", "standard_error_test_score", "weight", "params"]
+print(pd.DataFrame(search.cv_results_).sort_values("rank_test_score")[columns].head(5).round(3).to_string(index=False))

@@ -257,6 +257,7 @@ def test_columns_that_give_the_class_away_are_named(columns, sentence):
     assert by_hand.giveaways == tuple(table.giveaways)
 
 
+@pytest.mark.slow
 def test_columns_that_give_the_class_away_come_first_on_screen_page_and_json(tmp_path):
     frame(copy=N % 2 * 3).to_csv(tmp_path / "t.csv", index=False)
     options = ["--target", "kind", "--backends", "gm", "--time-limit", 0]
@@ -482,6 +483,7 @@ def test_a_target_of_lists_or_dates_is_refused():
             prepare_table(frame().assign(kind=kind), "kind")
 
 
+@pytest.mark.slow
 def test_a_million_rows_are_sampled_class_by_class(tmp_path):
     lines = [f"{i * i % 7919},{i * 31 % 1009},{'rare' if i % 50_000 == 0 else 'xy'[i % 2]}\n" for i in range(10_000)]
     path = tmp_path / "t.csv"
@@ -492,6 +494,7 @@ def test_a_million_rows_are_sampled_class_by_class(tmp_path):
     assert "of 1,000,000 were drawn" in notes
 
 
+@pytest.mark.slow
 def test_ten_thousand_columns_become_components(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.integers(0, 9, (120, 10_000)) + (np.arange(120) % 2 * 3)[:, None]

@@ -55,6 +55,7 @@ def page_of(request, browser, tmp_path_factory, moons, wine):
     return open_page
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [1200, 360])
 def test_pictures_are_there_and_nothing_goes_wrong(page_of, width):
     page = page_of(width)

@@ -67,6 +67,7 @@ def printed(tmp_path_factory, wine):
     return run("diagnose", *arguments, "--time-limit", "10000"), out
 
 
+@pytest.mark.slow
 def test_a_run_prints_every_part_and_writes_the_report(printed):
     done, out = printed
     assert done.exit_code == 0, done.stderr
@@ -82,6 +83,7 @@ def test_a_run_prints_every_part_and_writes_the_report(printed):
     assert [path.name for path in out.parent.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_json_holds_the_same_numbers(tmp_path, wine):
     wine.to_csv(tmp_path / "wine.csv", index=False)
     done = run("diagnose", tmp_path / "wine.csv", "--target", "target", "--json", *QUICK)
@@ -95,6 +97,7 @@ def test_json_holds_the_same_numbers(tmp_path, wine):
     assert known["intrusion"]["overall"] == float(direct.intrusion.overall)
 
 
+@pytest.mark.slow
 def test_a_terminal_gets_what_it_can_show(tmp_path, iris):
     iris.assign(target=iris["target"].str.replace("s", "\x1b[2J[/]é", n=1)).to_csv(tmp_path / "iris.csv", index=False)
     command = [sys.executable, "-c", "from genlabel_plugins.cli import main; main()", "diagnose", "iris.csv"]
@@ -109,6 +112,7 @@ def test_a_terminal_gets_what_it_can_show(tmp_path, iris):
     assert "mislea?" not in text  # narrow columns are folded, not cut
 
 
+@pytest.mark.slow
 def test_names_from_the_file_are_text_and_never_markup(moons):
     table = prepare_table(moons, "moon", name="<script>alert(1)</script>.csv")
     page = Report().render(diagnose(table, backends=["gm"], time_limit=0))
@@ -117,6 +121,7 @@ def test_names_from_the_file_are_text_and_never_markup(moons):
     assert not re.search(r"<(b|i)>(upper|across)", page)
 
 
+@pytest.mark.slow
 def test_many_classes_and_long_names_have_a_report_too():
     rng = np.random.default_rng(0)
     kinds = np.repeat([f"kind {c:02} " + "of a very long name " * 9 for c in range(12)], 20)
@@ -128,6 +133,7 @@ def test_many_classes_and_long_names_have_a_report_too():
     assert len(json.loads(to_json(known))["intrusion"]["pairs"]) == 78
 
 
+@pytest.mark.slow
 def test_text_columns_are_scored_by_the_density_of_mixed_types(wine):
     frame = wine[["alcohol", "hue", "target"]].assign(dark=(wine["color_intensity"] > 5).map({True: "y", False: "n"}))
     known = diagnose(prepare_table(frame, "target"), backends=["gm", "mixed_types"], time_limit=0)
@@ -161,6 +167,7 @@ def test_a_missing_part_of_the_extra_costs_one_sentence(monkeypatch, tmp_path, i
     assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_library_alone_needs_no_extra():
     hidden = ("typer", "rich", "pandas", "matplotlib", "jinja2", "pyarrow")
     code = (  # a module set to None would be absent here, but there for scikit-learn, which looks into sys.modules
@@ -176,6 +183,7 @@ def test_the_library_alone_needs_no_extra():
     assert done.stdout == "True\n", done.stderr
 
 
+@pytest.mark.slow
 def test_a_bar_names_each_step_on_a_terminal_and_is_silent_elsewhere(wine):
     shown = []
     for is_terminal in (True, False):
@@ -195,6 +203,7 @@ def test_a_bar_names_each_step_on_a_terminal_and_is_silent_elsewhere(wine):
     assert not shown[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_is_stopped_leaves_a_readable_report(tmp_path, wine, kind):
     wine.to_csv(tmp_path / "wine.csv", index=False)

@@ -73,6 +73,7 @@ def test_letters_beyond_ascii_in_arff_are_read(tmp_path):
     assert (table.class_names, table.column_names) == (("größer", "kleiner"), ("länge",))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["none", "mixup", "genlabel"])
 @pytest.mark.parametrize("name", WRITERS)
 def test_the_code_to_copy_runs(folder, iris, capsys, scheme, name):
@@ -90,6 +91,7 @@ def test_the_code_to_copy_runs(folder, iris, capsys, scheme, name):
     compile(tabular.code, "pytorch-tabular", "exec")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "write"),
     [
@@ -111,6 +113,7 @@ def test_the_code_to_copy_runs_where_pandas_alone_would_not_do(folder, iris, cap
     exec(compile(plain.code, "torch", "exec"), {})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["none", "genlabel"])
 def test_the_code_to_copy_for_pytorch_tabular_runs(folder, iris, scheme):
     iris.assign(it=["u", "v"] * 75).to_csv(folder / "iris.csv", index=False)

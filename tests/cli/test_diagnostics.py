@@ -139,6 +139,7 @@ def test_ten_classes_have_colors_of_their_own():
     assert blend_colors(torch.eye(12), colors).shape == (12, 3)
 
 
+@pytest.mark.slow
 def test_what_is_known_grows_step_by_step():
     seen = []
     last = diagnose(blobs(), backends=["gm", "nn"], on_step=seen.append, time_limit=10_000)

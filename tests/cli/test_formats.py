@@ -448,6 +448,7 @@ def test_a_parser_that_breaks_down_costs_one_sentence(monkeypatch, tmp_path, dea
         load_table(tmp_path / "t.mat", "kind")
 
 
+@pytest.mark.slow
 def test_lines_out_of_order_are_read_in_a_process_of_their_own(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text(plain().to_csv(index=False) + "1.5,2\n")

@@ -89,6 +89,7 @@ def test_the_simplest_scheme_wins_unless_another_is_better_than_all_simpler_ones
     assert 0 <= advice.probability <= 1
 
 
+@pytest.mark.slow
 def test_the_verdict_says_no_more_than_the_probabilities():
     verdicts = []
     names = ("none", "mixup", "genlabel")
@@ -126,6 +127,7 @@ def test_the_rule_of_thumb_is_mentioned_whichever_way_it_points():
     assert "The densities of flow alone are right on 99.0 %" in " ".join(lost.cautions)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_held_out", "verdict"), [(2, "too few held-out rows"), (400, "fits: 95 % reached")])
 def test_a_few_held_out_rows_prove_nothing(n_held_out, verdict):
     sure = torch.tensor([[0.0, -50.0]]).expand(n_held_out, 2)

@@ -143,6 +143,7 @@ def test_a_distribution_of_torch_or_pyro_is_a_density_of_one_class(name):
         assert torch.allclose(log_prob[:, c], DISTRIBUTIONS[name](x[target == c]).log_prob(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "estimator", [BayesianGaussianMixture(random_state=0), GaussianMixture(), KernelDensity(bandwidth=0.05)], ids=str
 )

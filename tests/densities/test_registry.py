@@ -46,6 +46,7 @@ def install(tmp_path):
     return add
 
 
+@pytest.mark.slow
 def test_an_installed_package_adds_a_backend_without_being_imported(install):
     install("plugin_mine", "mine = plugin_mine:Mine")
     run = install.run("""
@@ -60,6 +61,7 @@ def test_an_installed_package_adds_a_backend_without_being_imported(install):
     assert not run.stderr
 
 
+@pytest.mark.slow
 def test_plugins_can_be_turned_off(install):
     install("plugin_mine", "mine = plugin_mine:Mine")
     run = install.run("print(g.list_backends())", GENLABEL_DISABLE_PLUGINS="1")
@@ -67,6 +69,7 @@ def test_plugins_can_be_turned_off(install):
     assert "mine" not in run.stdout
 
 
+@pytest.mark.slow
 def test_a_taken_name_is_ignored_with_a_warning(install):
     install("plugin_shadow", "gm = plugin_shadow:Mine")
     install("plugin_one", "mine = plugin_one:Mine")
@@ -79,6 +82,7 @@ def test_a_taken_name_is_ignored_with_a_warning(install):
     assert f"the plug-in '{ignored.pop()}:Mine' is ignored: '{mine}:Mine' is backend 'mine'" in run.stderr
 
 
+@pytest.mark.slow
 def test_a_broken_package_fails_by_name_only_and_in_one_sentence(install):
     install("broken_import", "one = broken_import:Mine", "import a_module_that_is_not_there")
     install("broken_code", "two = broken_code:Mine", "raise RuntimeError('out of order')")
@@ -166,6 +170,7 @@ def test_forgetting_what_was_never_registered_lists_what_was():
         unregister_backend("mine")
 
 
+@pytest.mark.slow
 def test_the_example_package_is_built_installed_and_found_by_name(tmp_path):
     package = tmp_path / "package"
     shutil.copytree(Path(__file__).parents[2] / "examples" / "custom_backend_package", package)

@@ -281,6 +281,7 @@ def _update_on_a_rank(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_two_processes_equal_one_on_the_joined_batch(tmp_path):
     multiprocessing.spawn(_update_on_a_rank, (str(tmp_path),), nprocs=2)
     running = RunningGaussian(4, beta=0.7)

@@ -209,6 +209,7 @@ def test_hooks_go_with_the_features():
     assert not model[3]._forward_pre_hooks
 
 
+@pytest.mark.slow
 def test_a_compiled_model_trains():
     model, mix = network(), mixing()
     criterion = loss_of(model, mix, base=nn.CrossEntropyLoss())

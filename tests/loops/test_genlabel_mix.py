@@ -192,6 +192,7 @@ def test_a_pickled_copy_does_the_same():
     assert all(torch.equal(a, b) for a, b in zip(mix(x, target), copy(x, target), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_workers", "context"), [(0, None), (2, "fork"), (1, "spawn")])
 def test_a_loader_mixes_in_its_workers(n_workers, context):
     x, target = rows()
@@ -277,6 +278,7 @@ def test_hugging_face_batches_are_mixed_in_place():
     assert batch["idx"].tolist() == list(range(10))
 
 
+@pytest.mark.slow
 def test_the_hugging_face_trainer_trains_on_soft_labels(tmp_path):
     import transformers
 

@@ -129,6 +129,7 @@ def test_the_log_ratio_on_a_segment_is_that_of_log_prob(name):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["full", "tied", "diag", "spherical"])
 def test_the_closed_form_is_the_nearest_root_that_bisection_finds(name):
     density, x, target = fitted(name)
@@ -222,6 +223,7 @@ def test_the_second_search_can_be_turned_off():
     assert sum(asked) == len(i) * (7 + 6 + 1)  # a grid of seven, six steps, and the ratio at the finished point
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("measured", [False, True])
 def test_what_a_fine_grid_attains_is_attained(measured):
     grid = torch.linspace(0, 1, 501, dtype=torch.float64)
@@ -340,6 +342,7 @@ def test_a_class_without_rows_and_a_relabeler_are_served():
     assert ((mixed.x_mix - expected.x_mix).abs().amax(1) < 1e-4).double().mean() > 0.97
 
 
+@pytest.mark.slow
 @given(
     start=st.floats(-50, 50),
     stop=st.floats(-50, 50),

@@ -12,6 +12,8 @@ from sklearn.datasets import load_digits
 from timm.data import Mixup
 from torch import nn
 
+pytestmark = pytest.mark.slow
+
 DIGITS = torch.as_tensor(load_digits().target)
 SCRIPT = Path(__file__).parent / "rank_runs.py"
 ANY = ["plain loop", "a class missing on a rank", "uneven batches", "timm, criterion"]

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parent / "resumed_runs.py"
 NAMES = [
     "plain loop, Algorithm 3",

@@ -70,6 +70,7 @@ def plain_loop(table, candidate, options, seed):
     return [layer.weight.detach().T for layer in linear], [layer.bias.detach() for layer in linear], losses
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", [(), (8,), (8, 5)])
 def test_all_at_once_is_a_plain_loop_for_each(hidden):
     n_epochs = 5 if hidden else 15  # layers of ReLU amplify rounding
@@ -96,6 +97,7 @@ def test_classes_that_weigh_more_are_drawn_as_the_loop_draws_them():
     np.testing.assert_allclose(networks.network(0, 0)[1][0], biases[0], atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mix", ["mixup", "column_cutmix"])
 @pytest.mark.parametrize("hidden", [(), (6,)])
 @pytest.mark.parametrize("chunk", [2**22, 1])
@@ -152,7 +154,7 @@ def test_the_callers_torch_does_not_matter():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("hidden", [(), (8,)])
 @pytest.mark.parametrize("mix", ["mixup", "column_cutmix"])
 def test_a_gpu_learns_the_same(hidden, mix):

@@ -26,6 +26,7 @@ def solved(table, candidates, n_classes=3, options=None, **more):
     return solve_candidates([table], candidates, n_classes, options or MixOptions(), [relabelers], **more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("load", [load_wine, load_breast_cancer, load_digits])
 @pytest.mark.parametrize("C", [0.01, 1.0, 30.0])
 def test_clean_rows_give_the_coefficients_of_scikit_learn(load, C):
@@ -57,6 +58,7 @@ def test_weights_are_those_of_scikit_learn(weighing):
     np.testing.assert_allclose(networks.network(0, 0)[0][0].T, theirs.coef_, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_clean", [False, True])
 @pytest.mark.parametrize("mix", ["mixup", "column_cutmix"])
 def test_mixed_rows_give_the_minimum_that_scipy_finds(mix, keep_clean):
@@ -104,6 +106,7 @@ def test_tables_and_candidates_together_are_each_alone():
             np.testing.assert_allclose(p, q, atol=0.02)
 
 
+@pytest.mark.slow
 def test_a_table_wider_than_long_is_written_in_its_span():
     few = np.random.default_rng(0).permutation(1797)[:40]
     narrow, wide = (table(load_digits, few, in_span=in_span) for in_span in (True, False))
@@ -134,6 +137,7 @@ def test_numbers_that_are_hard_to_descend():
         assert float((gradient.abs() / size).max()) < 1e-4
 
 
+@pytest.mark.slow
 def test_a_weak_penalty_is_solved_to_the_end():
     rows = table(load_digits, slice(400))
     theirs = LogisticRegression(C=1000.0, tol=1e-10, max_iter=500, solver="newton-cholesky")

@@ -11,6 +11,8 @@ from genlabel_plugins import PerClass, list_backends, make_backend
 from genlabel_plugins.densities.backends.gaussian import GaussianMixture
 from genlabel_plugins.testing import check_relabeler, relabeler_checks
 
+TRAINED = ("flow", "gan", "vae")
+BACKENDS = [pytest.param(name, marks=[pytest.mark.slow] * (name in TRAINED)) for name in list_backends()]
 VARIANTS = {
     "gm tied": partial(GaussianMixture, covariance_type="tied"),
     "gm diag": partial(GaussianMixture, covariance_type="diag"),
@@ -21,7 +23,7 @@ VARIANTS = {
 
 
 @pytest.mark.parametrize("check", relabeler_checks(), ids=lambda check: check.__name__)
-@pytest.mark.parametrize("name", list_backends())
+@pytest.mark.parametrize("name", BACKENDS)
 def test_every_backend_keeps_the_contract(name, check, cheap):
     check(partial(make_backend, name, **cheap(name)))
 
@@ -95,6 +97,7 @@ def test_only_regimes_that_exist_are_declined(name):
     assert make_backend(name).declines <= {check.__name__.removeprefix("check_") for check in relabeler_checks()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("broken", "check"),
     [

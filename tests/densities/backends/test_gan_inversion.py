@@ -61,6 +61,7 @@ def test_distance_from_circles_is_exact(dtype: torch.dtype, offset: float) -> No
     torch.testing.assert_close(gan.log_prob(x), -gan.distance(x))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("amortized", [False, True])
 def test_distance_from_spirals_is_that_of_dense_samples(amortized: bool) -> None:
     x = rows(500)
@@ -203,6 +204,7 @@ def test_thousand_classes() -> None:
     torch.testing.assert_close(gan.distance(x), expected, atol=1e-3, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", [8, 7])
 def test_images(side: int) -> None:
     digits = load_digits()

@@ -146,6 +146,7 @@ def test_a_singular_covariance_is_refused():
         make_backend("gm", shrinkage=0.0, reg_covar=0.0).fit(torch.cat([x, x[:, :1]], 1), target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["full", "tied", "diag", "spherical"])
 def test_compiles_without_a_graph_break(kind):
     x, target = blobs(3)

@@ -47,6 +47,7 @@ def test_log_density_equals_the_formula(n_neighbors, n_features):
     torch.testing.assert_close(nearest.log_prob(query), slow_log_prob(x, target, query, n_neighbors))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("max_width", [8, 16, 64])
 @pytest.mark.parametrize("n_neighbors", [1, 12, 40])
 def test_many_classes_and_many_tiles(monkeypatch, max_width, n_neighbors):
@@ -75,6 +76,7 @@ def test_float32_labels_are_those_of_float64():
     assert (rounded.double() - exact).abs().max() < 1e-5
 
 
+@pytest.mark.slow
 def test_a_wide_column_compiles_and_is_part_of_the_state():
     x, target = unequal_classes()
     x = x.float()
@@ -166,6 +168,7 @@ def test_large_batches_are_scored_in_parts():
     )
 
 
+@pytest.mark.slow
 def test_compiles_without_a_graph_break():
     x, target = unequal_classes()
     nearest = make_backend("nn", n_neighbors=3).fit(x, target)

@@ -50,6 +50,7 @@ def digits():
     return (x[:300], target[:300]), (x[1000:], target[1000:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["flow", "vae"])
 @pytest.mark.parametrize("kind", ["wide", "digits"])
 @pytest.mark.filterwarnings("ignore:.*rows per feature")

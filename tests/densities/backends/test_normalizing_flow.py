@@ -57,6 +57,7 @@ def test_networks_start_as_the_identity_and_know_their_jacobian(engine, flow, n_
         torch.testing.assert_close(log_det[i], torch.linalg.slogdet(jacobian).logabsdet, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("engine", "flow"), [("normflows", "nsf"), ("zuko", "nsf"), ("zuko", "maf")])
 def test_comes_close_to_a_known_density(engine, flow):
     x, _ = banana(600, 0)
@@ -71,6 +72,7 @@ def test_comes_close_to_a_known_density(engine, flow):
     assert float(log_prob.mean()) > gaussian + 0.4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("conditional", [True, False])
 @pytest.mark.parametrize("flow", FLOWS)
 @pytest.mark.parametrize("engine", ENGINES)
@@ -203,6 +205,7 @@ def test_a_missing_engine_costs_one_sentence(engine, monkeypatch):
         NormalizingFlow(engine=engine).fit(*two_classes())
 
 
+@pytest.mark.slow
 def test_engines_load_on_demand():
     code = (
         "import sys, genlabel_plugins; genlabel_plugins.make_backend('flow'); "

@@ -50,6 +50,7 @@ def wide(n, n_features, rng):
     return x, y
 
 
+@pytest.mark.slow
 @DTYPES
 @pytest.mark.parametrize("far", [100, 1_000, 10_000])
 @pytest.mark.parametrize("name", ["gm", "kde", "flow", "vae"])

@@ -33,6 +33,7 @@ def quadrature(vae, x, c):
     return (log_joint + torch.as_tensor(norm.logpdf(w.numpy()))).logsumexp(1) + (w[1] - w[0]).log()
 
 
+@pytest.mark.slow
 def test_bound_stays_below_the_model_and_tightens_with_draws():
     x, target = arcs()
     gaps = []
@@ -70,6 +71,7 @@ def test_bound_of_a_linear_model_reaches_its_gaussian():
         assert bounds[4].mean() < bounds[64].mean() < truth.mean() + 1e-3
 
 
+@pytest.mark.slow
 def test_follows_a_curved_class_where_one_gaussian_cannot():
     x, target = arcs()
     unseen, unseen_target = arcs(1000, seed=1)

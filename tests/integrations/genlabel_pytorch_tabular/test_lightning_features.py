@@ -12,10 +12,9 @@ from collections import defaultdict
 from importlib import import_module
 from pathlib import Path
 
-import lightning.pytorch
 import pytest
-import pytorch_lightning
 import torch
+from lightning_modules import TARGET, X, fit, loader, module_of
 from torch import nn
 from torch.utils.data import (
     BatchSampler,
@@ -29,89 +28,14 @@ from torch.utils.data import (
 from genlabel_plugins.densities.backends.gaussian import GaussianMixture
 from genlabel_pytorch_tabular import GenLabelCallback
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
-TARGET = torch.arange(300) % 3
-X = torch.randn(300, 6, generator=torch.Generator().manual_seed(0)) + 3 * nn.functional.one_hot(TARGET, 6)
 DIAGONAL = {"covariance_type": "diag"}
 
 
 @pytest.fixture(params=["pytorch_lightning", "lightning.pytorch"])
 def pl(request):
     return import_module(request.param)
-
-
-class Steps:
-    """What a user writes, and what its loss was given in each step."""
-
-    n_classes = 3
-
-    def __init__(self, **options):
-        super().__init__()
-        torch.manual_seed(1)
-        self.body = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU())
-        self.head, self.loss = nn.Linear(16, 3), nn.CrossEntropyLoss()
-        self.rows, self.labels, self.clean = [], [], X
-        vars(self).update(options)
-        self.loss.register_forward_hook(Note(self))
-
-    def forward(self, x):
-        return self.head(self.body(x))
-
-    def training_step(self, batch, batch_idx):
-        self.rows.append(batch[0].clone())
-        return self.loss(self(batch[0]), batch[1])
-
-    def configure_optimizers(self):
-        return torch.optim.SGD([each for each in self.parameters() if each.requires_grad], 0.1)
-
-    def accuracy(self):
-        return float((copy.deepcopy(self).eval()(X).argmax(1) == TARGET).float().mean())
-
-
-class Note:
-    def __init__(self, module):
-        self.labels = module.labels
-
-    def __call__(self, loss, args, output):
-        if args[0].requires_grad:
-            self.labels.append(args[1].detach().clone())
-
-
-class PlSteps(Steps, pytorch_lightning.LightningModule):
-    pass
-
-
-class LightningSteps(Steps, lightning.pytorch.LightningModule):
-    pass
-
-
-def module_of(pl, *mixins, **options):
-    base = PlSteps if pl is pytorch_lightning else LightningSteps
-    made = type("Network", (*mixins, base), {}) if mixins else base
-    with torch.random.fork_rng():
-        return made(**options)
-
-
-def loader(x=X, target=TARGET, batch_size=50, **options):
-    return DataLoader(TensorDataset(x, target), batch_size=batch_size, **options)
-
-
-def fit(pl, module, callbacks, data=None, **options):
-    quiet = {
-        "logger": False,
-        "enable_checkpointing": False,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "accelerator": "cpu",
-        "max_epochs": 3,
-    }
-    how = {name: options.pop(name) for name in ("ckpt_path", "datamodule") if name in options}
-    trainer = pl.Trainer(callbacks=callbacks, **{**quiet, **options})
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        trainer.fit(module, loader() if data is None and "datamodule" not in how else data, **how)
-    return trainer
 
 
 def callback_of(pl, **hooks):
@@ -668,14 +592,15 @@ def test_lightning_cli(tmp_path):
     code = f"""
 import sys, torch
 sys.path.insert(0, {str(Path(__file__).parent)!r})
-import test_lightning_features as tests
+import lightning.pytorch, lightning_modules, pytorch_lightning
+from genlabel_pytorch_tabular import GenLabelCallback
 from pytorch_lightning.cli import LightningCLI as Pl
 from lightning.pytorch.cli import LightningCLI as Lightning
 class Data:
     def train_dataloader(self):
-        return tests.loader()
-for cli, base in ((Pl, tests.pytorch_lightning), (Lightning, tests.lightning.pytorch)):
-    class Network(tests.PlSteps if cli is Pl else tests.LightningSteps):
+        return lightning_modules.loader()
+for cli, base in ((Pl, pytorch_lightning), (Lightning, lightning.pytorch)):
+    class Network(lightning_modules.PlSteps if cli is Pl else lightning_modules.LightningSteps):
         def __init__(self):
             super().__init__()
     class Module(Data, base.LightningDataModule):
@@ -685,7 +610,7 @@ for cli, base in ((Pl, tests.pytorch_lightning), (Lightning, tests.lightning.pyt
         "--trainer.callbacks+=genlabel_pytorch_tabular.GenLabelCallback", "--trainer.callbacks.backend=gm",
         "--trainer.callbacks.gamma=0.25", "--trainer.callbacks.mix=column_cutmix"]
     made = cli(Network, Module, args=args, save_config_callback=None)
-    (callback,) = [each for each in made.trainer.callbacks if isinstance(each, tests.GenLabelCallback)]
+    (callback,) = [each for each in made.trainer.callbacks if isinstance(each, GenLabelCallback)]
     assert callback.options.gamma == 0.25 and callback.options.mix == "column_cutmix"
     assert [y.ndim for y in made.model.labels] == [2] * 12
 """

@@ -198,6 +198,7 @@ def test_best_checkpoint_is_loaded(tmp_path):
         assert torch.equal(value, saved[name])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options", [{"precision": "bf16-mixed"}, {"precision": "bf16-true"}, {"accumulate_grad_batches": 2}]
 )
@@ -269,6 +270,7 @@ def test_factory_stays_away_from_others(monkeypatch):
     assert not any(isinstance(each, GenLabelHook) for each in Trainer(logger=False).callbacks)
 
 
+@pytest.mark.slow
 def test_entry_point_imports_nothing_heavy():
     code = """
 import sys

@@ -46,6 +46,7 @@ def accuracy(model, frame):
     return float((model.predict(frame)["target_prediction"] == frame["target"]).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_stochastic_weight_averaging(algorithm):
     frame = breast_cancer()
@@ -55,6 +56,7 @@ def test_stochastic_weight_averaging(algorithm):
     assert accuracy(model, frame) > 0.9
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 @pytest.mark.parametrize("options", [{"accumulate_grad_batches": 3}, {"overfit_batches": 2}], ids=str)
 def test_switches_of_the_trainer(algorithm, options):
@@ -67,6 +69,7 @@ def test_switches_of_the_trainer(algorithm, options):
     assert torch.isfinite(model.trainer.callback_metrics["train_loss"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_pruning(algorithm):
     frame, labels = breast_cancer(), Labels()
@@ -113,6 +116,7 @@ def test_rows_of_weight_zero_stay_out_of_the_densities():
     assert sizes == [80, 100]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_a_copy_made_in_training_is_an_ordinary_module(algorithm):
     class Copies(Callback):
@@ -128,6 +132,7 @@ def test_a_copy_made_in_training_is_an_ordinary_module(algorithm):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_resumed_training_goes_on_with_the_same_labels(algorithm, tmp_path):
     class Reseed(Callback):  # Lightning resumes no random numbers

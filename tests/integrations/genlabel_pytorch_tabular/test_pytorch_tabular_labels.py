@@ -174,6 +174,7 @@ def test_generative_mixing_meets_the_ratio_of_its_label():
     torch.testing.assert_close(ratio, pairs.values[between], atol=2e-3, rtol=0)
 
 
+@pytest.mark.slow
 def test_several_targets_have_a_relabeler_each():
     _, calls, _ = record(cars(), targets=("target", "old"), genlabel_gamma=0.0)
     assert [y.shape[1] for _, y in calls[:4]] == [3, 2, 3, 2]

@@ -25,7 +25,7 @@ from torch import nn
 
 from genlabel_pytorch_tabular import GenLabelTrainerConfig
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 ATTENTION = {"input_embed_dim": 8, "num_heads": 2, "num_attn_blocks": 1}
 SMALL = {

@@ -19,7 +19,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV, KFold, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from skops import io as skops
+from sklearn_helpers import IRIS, WINE, Centroids, classifier, fitted, through_skops
 
 from genlabel_plugins import make_backend, register_backend, unregister_backend
 from genlabel_plugins.densities import _training as training
@@ -27,42 +27,12 @@ from genlabel_plugins.selection import _joint_training as joint_training
 from genlabel_plugins.selection import search
 from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
 
-IRIS = load_iris(return_X_y=True)
-WINE = load_wine(return_X_y=True)
-
-
-def classifier(backend="gm", **options):
-    """A network that is trained step by step, logistic regression too."""
-    rate = {} if options.get("head") == "mlp" else {"learning_rate": 0.1}
-    defaults = {"keep_clean": True, "early_stopping": False, "max_epochs": 20, "random_state": 0}
-    return GenLabelClassifier(backend, **defaults | rate | options)
-
-
-def fitted(*weights, data=IRIS, **options):
-    return classifier(**options).fit(*data, *weights)
-
 
 def same(a, b):
     return all(np.array_equal(x, y) for x, y in zip(a.coefs_ + a.intercepts_, b.coefs_ + b.intercepts_, strict=True))
 
 
-class Centroids:
-    """The least that a backend is: `fit(x, target)` and `log_prob(x)`; it can run out after some calls."""
-
-    def __init__(self, calls=1_000_000):
-        self.calls = calls
-
-    def fit(self, x, target):
-        self.mean = torch.stack([x[target == c].mean(0) for c in range(int(target.max()) + 1)])
-        return self
-
-    def log_prob(self, x):
-        self.calls -= 1
-        if self.calls < 0:
-            raise KeyboardInterrupt
-        return -torch.cdist(x, self.mean).square() / 2
-
-
+@pytest.mark.slow
 def test_frames_and_names_of_classes():
     X, y = load_iris(return_X_y=True, as_frame=True)
     names = np.array(["setosa", "versicolor", "virginica"])[y]
@@ -108,14 +78,6 @@ def test_it_survives_storage(tmp_path, head):
     for copy in (pickle.loads(pickle.dumps(learnt)), joblib.load(tmp_path / "model"), through_skops(learnt)):
         assert np.array_equal(copy.predict_proba(IRIS[0]), learnt.predict_proba(IRIS[0]))
         assert copy.get_params() == learnt.get_params()
-
-
-def through_skops(estimator):
-    """The estimator written and read again, where nothing but our own types asks for trust."""
-    stored = skops.dumps(estimator)
-    types = skops.get_untrusted_types(data=stored)
-    assert all(name.startswith(("genlabel_sklearn", "genlabel_plugins")) for name in types), types
-    return skops.loads(stored, trusted=types)
 
 
 def test_early_stopping_keeps_the_best_epoch():
@@ -333,6 +295,7 @@ def test_rows_that_teach_nothing_are_refused(X, y, weight, message):
         classifier().fit(X, y, weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("load", [load_wine, load_breast_cancer, load_digits])
 @pytest.mark.parametrize("C", [0.1, 1.0])
 def test_without_mixing_it_is_logistic_regression(load, C):
@@ -347,6 +310,7 @@ def test_without_mixing_it_is_logistic_regression(load, C):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [60, 100])
 @pytest.mark.parametrize("steps", [[], [PCA()], [PCA(40)], [PCA(0.95)]], ids=["raw", "all", "40", "95"])
 def test_a_pipeline_that_has_scaled_already_keeps_its_components(n_rows, steps):
@@ -389,6 +353,7 @@ def test_options_of_another_way_to_fit_are_refused():
         GenLabelClassifier().fit(csr_matrix(IRIS[0]), IRIS[1])
 
 
+@pytest.mark.slow
 def test_a_long_training_is_announced(monkeypatch):
     monkeypatch.setattr(training, "LONG", 0.01)
     with pytest.warns(UserWarning, match=r"train: the first epoch .* max_epochs=500"):

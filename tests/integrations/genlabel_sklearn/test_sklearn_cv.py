@@ -14,7 +14,7 @@ from sklearn.metrics import get_scorer, log_loss
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, StratifiedKFold, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from test_sklearn_classifier import Centroids, fitted, through_skops
+from sklearn_helpers import Centroids, fitted, through_skops
 
 from genlabel_plugins import GenLabel
 from genlabel_plugins.selection import _joint_training as joint_training
@@ -41,6 +41,7 @@ def alone(params, **options):
     return GenLabelClassifier(**params, early_stopping=False, random_state=0, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("data", [IRIS, WINE], ids=["iris", "wine"])
 @pytest.mark.parametrize("shared", [{}, {"head": "mlp", "hidden_layer_sizes": (5,)}, {"keep_clean": True}])
 def test_it_is_a_loop_over_classifiers(data, shared):
@@ -187,6 +188,7 @@ def test_the_order_of_rows_and_how_repetitions_are_written_do_not_matter():
     assert np.array_equal(repeated.predict_proba(X), weighted.predict_proba(X))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scoring", ["balanced_accuracy", "f1_macro", "roc_auc_ovr", "neg_brier_score", "roc_auc"])
 def test_scorers_of_scikit_learn(scoring):
     X, y = WINE if scoring != "roc_auc" else (WINE[0][:130], np.array(["b", "a"])[WINE[1][:130]])
@@ -211,6 +213,7 @@ def test_scores_that_cannot_be_taken_say_why():
         classifier(scoring="precise").fit(*IRIS)
 
 
+@pytest.mark.slow
 def test_the_default_search_is_calibrated_and_as_good_as_logistic_regression():
     X, y = load_breast_cancer(return_X_y=True)
     kept = np.random.RandomState(0).permutation(569)
@@ -236,6 +239,7 @@ def test_a_large_table_is_compared_on_a_sample_and_fitted_on_all_rows():
     np.testing.assert_allclose(search.predict_proba(X), one.predict_proba(X))
 
 
+@pytest.mark.slow
 def test_solved_candidates_are_those_of_a_loop():
     X, y = WINE
     options = {"learning_rates": None, "Cs": (0.1, 1.0), "gammas": (0.3, 0.9), "scoring": "neg_log_loss"}
@@ -385,6 +389,7 @@ def test_options_out_of_range_are_named(params, message):
         classifier(**params).fit(*IRIS)
 
 
+@pytest.mark.slow
 def test_dask_gives_what_one_process_gives():
     search = classifier(cv=3)
     expected = cross_val_score(search, *WINE, cv=3)
@@ -393,14 +398,14 @@ def test_dask_gives_what_one_process_gives():
         assert np.array_equal(cross_val_score(search, *WINE, cv=3, n_jobs=2), expected)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_a_gpu_finds_the_same():
     here, there = (classifier(device=device, scoring="neg_log_loss").fit(*WINE) for device in (None, "cuda"))
     np.testing.assert_allclose(here.cv_results_["mean_test_score"], there.cv_results_["mean_test_score"], atol=1e-3)
     np.testing.assert_allclose(here.predict_proba(WINE[0]), there.predict_proba(WINE[0]), atol=1e-2)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("options", [{}, {"head": "mlp", "early_stopping": True}, {"class_weight": "balanced"}])
 def test_a_gpu_learns_the_same(options):
     here, there = (fitted(np.linspace(0.5, 1.5, 178), data=WINE, device=device, **options) for device in (None, "cuda"))

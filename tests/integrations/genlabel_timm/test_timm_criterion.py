@@ -141,6 +141,7 @@ def test_keep_clean_is_the_mean_of_both_losses() -> None:
         torch.testing.assert_close(actual.grad, wanted.grad, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_autocast_leaves_labels_in_full_precision(dtype: torch.dtype) -> None:
     x, target = batch()
@@ -156,6 +157,7 @@ def test_autocast_leaves_labels_in_full_precision(dtype: torch.dtype) -> None:
     assert torch.isfinite(loss)
 
 
+@pytest.mark.slow
 def test_compiled_model_with_gradient_accumulation() -> None:
     x, target = batch()
     net, recorder = model(), Recorder()
@@ -186,6 +188,7 @@ def test_a_mixed_batch_may_be_cut_into_micro_batches(mode: str) -> None:
     torch.testing.assert_close(torch.cat(labels), expected, atol=1e-4, rtol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["batch", "pair", "elem"])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_lam_and_mask_travel_beside_labels_that_are_copied_or_cast(mode: str, smoothing: float) -> None:

@@ -5,6 +5,7 @@ import tempfile
 from typing import Any
 
 import numpy as np
+import pytest
 import timm
 import torch
 from timm.loss import SoftTargetCrossEntropy
@@ -14,6 +15,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from genlabel_plugins import RunningGaussian
 from genlabel_timm import GenLabelCriterion, GenLabelMixup, ModelFeatures
+
+pytestmark = pytest.mark.slow
 
 C, WORLD = 4, 2
 

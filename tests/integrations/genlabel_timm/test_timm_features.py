@@ -54,6 +54,7 @@ def head_module(model: Any, x: Tensor, features: Tensor) -> tuple[Tensor, Tensor
     return model.head.fc(features), model(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size", "options"), FAMILIES)
 def test_six_families_train(name: str, size: int, options: dict[str, Any]) -> None:
     model = create(name, **options)
@@ -73,6 +74,7 @@ def test_six_families_train(name: str, size: int, options: dict[str, Any]) -> No
     assert criterion.report()["relabeled"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "size", "options", "identity"),
     [
@@ -148,6 +150,7 @@ def test_a_hooked_model_saves_and_loads() -> None:
     assert source.take() is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiled_models_are_tapped_without_a_graph_break(backend: str) -> None:
     model = create("test_resnet")

@@ -67,6 +67,7 @@ def test_a_relabeler_that_keeps_the_label_is_timm_bit_for_bit(options: dict[str,
     assert torch.equal(actual[1], expected[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", MODES)
 def test_only_mixed_rows_change_and_labels_stay_distributions(options: dict[str, object]) -> None:
     x, target = batch(16)

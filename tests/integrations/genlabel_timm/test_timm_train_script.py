@@ -27,6 +27,8 @@ from genlabel_timm import (
     genlabel_mixup_from_args,
 )
 
+pytestmark = pytest.mark.slow
+
 C = 10
 
 

@@ -48,6 +48,7 @@ def test_upstream_keeps_mixing_in_persistent_workers() -> None:
     assert mixed_share(batches) > 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", ["fork", "spawn"])
 def test_the_shared_switch_reaches_persistent_workers(context: str) -> None:
     batches = loader(GenLabelFastCollateMixup(mixup_alpha=1.0, num_classes=C, label_smoothing=0.0), context)

@@ -103,6 +103,7 @@ class PlainMixup(Trainer):
         return F.cross_entropy(logits, mixed.y_mix, label_smoothing=0.1, reduction="sum") / num_items_in_batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bf16", [False, True])
 def test_gamma_0_is_plain_mixup_bit_for_bit(tmp_path, bf16):
     arguments = {"label_smoothing_factor": 0.1, "gradient_accumulation_steps": 2, "bf16": bf16}
@@ -115,6 +116,7 @@ def test_gamma_0_is_plain_mixup_bit_for_bit(tmp_path, bf16):
         assert torch.equal(ours, theirs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["input", "head"])
 def test_loss_and_weights_do_not_depend_on_accumulation(tmp_path, layer):
     x, target = pixels()
@@ -167,6 +169,7 @@ def test_algorithm_1_gives_the_posterior_of_mixed_images(tmp_path):
     assert losses(trainer)[0] == pytest.approx(F.cross_entropy(loss.logits[0], loss.labels[0]).item(), abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("keep_clean", [False, True])
 @pytest.mark.parametrize("layer", ["input", "embedding", "head"])
 def test_algorithm_2_relabels_by_the_features_of_the_mixed_rows(tmp_path, layer, keep_clean):
@@ -222,6 +225,7 @@ def test_words_of_both_texts_are_attended_to(tmp_path):
     assert torch.equal(used, mask | mask[[1, 0, 3, 2]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("own_generator", [False, True])
 def test_a_resumed_training_has_the_same_labels(tmp_path, own_generator):
     def run(folder, resume=None):
@@ -285,6 +289,7 @@ def hard_loss(outputs, labels, num_items_in_batch=None):
     return F.nll_loss(outputs.logits.log_softmax(1), labels)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model", "rows", "options", "message"),
     [
