@@ -3,6 +3,7 @@
 import importlib
 import subprocess
 import sys
+import tempfile
 
 import torch
 
@@ -15,6 +16,7 @@ MODULES = {
     "imblearn": ["genlabel_imblearn"],
     "flows": ["genlabel_plugins.densities.backends.normalizing_flow"],
     "cli": ["genlabel_plugins.cli.main"],
+    "paper": ["genlabel_plugins.paper", "foolbox", "pyautoattack", "bencheval"],
 }
 BACKENDS = {"": ["gm", "kde", "nn", "vae", "mixed_types"], "flows": ["flow"]}
 
@@ -32,6 +34,8 @@ def main(extra: str) -> None:
             torch.testing.assert_close(label.sum(1), torch.ones(60))
         if name == "cli":
             subprocess.run(["genlabel", "--version"], check=True)
+        if name == "paper":
+            subprocess.run(["genlabel", "paper", "examples", "--out", tempfile.mkdtemp()], check=True)
     print(f"genlabel_plugins {genlabel_plugins.__version__}[{extra}] works alone")
 
 
