@@ -81,7 +81,8 @@ def vanilla_2(norm: float) -> Tensor:
 
     def weights(angle: float) -> Tensor:
         p, q = norm * math.cos(angle) / math.sqrt(3), norm * math.sin(angle)
-        return torch.tensor([[-p, -p], [(p - q) / 2, (p + q) / 2], [(p + q) / 2, (p - q) / 2]]).double()
+        rows = [[-p, -p], [(p - q) / 2, (p + q) / 2], [(p + q) / 2, (p - q) / 2]]
+        return torch.tensor(rows, dtype=torch.float64)
 
     def log_loss(angle: float) -> float:
         gap = (CORNERS @ weights(angle).T).double()
@@ -126,7 +127,7 @@ def example_3(norm: float, scheme: str, bandwidth: float = 0.1) -> float:
         y = PosteriorLabel(GenLabel(Kernels(bandwidth), gamma=1.0, temperature=1.0).fit(POINTS, SIGN))(mixed)
 
     def loss(phi: float) -> float:
-        direction = torch.tensor([math.cos(phi), math.sin(phi)]).double()
+        direction = torch.tensor([math.cos(phi), math.sin(phi)], dtype=torch.float64)
         if scheme == "vanilla":  # in logarithms: the loss leaves what 1 + loss can hold
             return float(torch.log1p((norm * (1 - 2 * SIGN) * (POINTS @ direction)).exp()).sum().log())
         logit = norm * (x_mix @ direction)
@@ -150,7 +151,7 @@ def theorem(
     mixed = Mixup(2, per_sample=True, generator=generator)(x, target)
     same = (mixed.target_i == mixed.target_j)[:, None]
     y_gen = torch.where(same, mixed.y_mix, PosteriorLabel(relabeler)(mixed))
-    weights = torch.tensor(theta).double()
+    weights = torch.tensor(theta, dtype=torch.float64)
 
     def loss(rows: Any, y: Tensor) -> float:
         return float((softplus(rows @ weights) - y[:, 1] * (rows @ weights)).mean())
