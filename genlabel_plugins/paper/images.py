@@ -52,8 +52,8 @@ def fit_images(name: str, scheme: str, data: Path | None, *, seed: int, quick: b
     x, y, x_test, y_test = load_images(name, data)
     images, test = _as_tensors(x), _as_tensors(x_test)
     if quick:
-        images, y, test, y_test = images[:300], y[:300], test[:200], y_test[:200]
-    epochs = 10 if quick else EPOCHS[name]
+        images, y, test, y_test = images[:200], y[:200], test[:100], y_test[:100]
+    epochs = 8 if quick else EPOCHS[name]
     grid = list(product(LEARNING_RATES, WEIGHT_DECAYS))[: 1 if quick else None]
     fit, judge = train_test_split(np.arange(len(y)), test_size=0.2, stratify=y, random_state=seed)
     run = partial(_train, scheme=IMAGE_SCHEMES[scheme], epochs=epochs, seed=seed)
@@ -65,7 +65,7 @@ def fit_images(name: str, scheme: str, data: Path | None, *, seed: int, quick: b
     rate, decay = grid[int(np.argmax(hits)) if hits else 0]
     model = run(images, target, learning_rate=rate, weight_decay=decay)
     y_test_ = torch.from_numpy(y_test)
-    some = slice(20 if quick else N_ATTACKED)
+    some = slice(10 if quick else N_ATTACKED)
     attacked = auto_attack(model, test[some], y_test_[some], RADIUS[name], seed=seed, quick=quick)
     chosen = f"learning rate {rate:g}, weight decay {decay:g}"
     return {"accuracy": _accuracy(model, test, y_test_), "chosen": chosen} | attacked
@@ -86,6 +86,8 @@ def auto_attack(model: nn.Module, x: Tensor, y: Tensor, radius: float, *, seed: 
     found = {"clean": _accuracy(model, x, y)}
     for name, (attacks, eps) in ways.items():
         attack = AutoAttack(model.eval(), attacks=attacks, eps=eps, norm="Linf", seed=seed, version="custom")
+        if quick:
+            attack.apgd.n_iter, attack.apgd.n_restarts = 20, 1
         with torch.enable_grad():
             near = attack.run_standard_evaluation(x, y, batch_size=len(x))
         near = near[0] if isinstance(near, tuple) else near

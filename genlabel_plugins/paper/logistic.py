@@ -38,7 +38,7 @@ def fit_logistic(
     found: dict[str, Predictions] = {}
     searched = [name for name in schemes if SCHEMES[name].label == "search"]
     if searched:
-        found |= dict.fromkeys(searched, fit_search(rows, alpha=alpha, seed=seed))
+        found |= dict.fromkeys(searched, fit_search(rows, alpha=alpha, seed=seed, quick=quick))
     others = sorted((name for name in schemes if name not in searched), key=lambda name: _mixing(SCHEMES[name]))
     for (mix, excludes), group in groupby(others, key=lambda name: _mixing(SCHEMES[name])):
         options = TrainingOptions(
@@ -48,12 +48,12 @@ def fit_logistic(
     return {name: found[name] for name in schemes}
 
 
-def fit_search(rows: Rows, *, alpha: float, seed: int) -> Predictions:
+def fit_search(rows: Rows, *, alpha: float, seed: int, quick: bool = False) -> Predictions:
     """This package's own search, as `GenLabelClassifierCV` does it by default: all kinds compete and are stacked."""
     grid = candidate_grid(schemes=("none", "mixup", "genlabel", "density"), gammas=(0.5, 1.0))
     options = TrainingOptions(alpha=alpha)
     x, y = torch.from_numpy(rows.x), torch.from_numpy(rows.y)
-    n_repeats = repeats_for(len(x))
+    n_repeats = 1 if quick else repeats_for(len(x))
     cv = cross_validate(x, y, grid, n_repeats=n_repeats, n_classes=rows.n_classes, options=options, seed=seed)
     weight = select(cv, "neg_log_loss", "stack")
     chosen = [(candidate, float(w)) for candidate, w in zip(cv.candidates, weight, strict=True) if w > 0]
