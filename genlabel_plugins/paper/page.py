@@ -64,12 +64,7 @@ def reproduce(name: str, options: Options, console: Console) -> list[str]:
     names = [] if name == "page" else find(name)
     records = Records(options.out / ("quick.jsonl" if options.quick else "records.jsonl"))
     jobs = list(dict.fromkeys(job for each in names for job in COMMANDS[each].jobs(options)))
-    if (
-        not any(
-            COMMANDS[each].jobs(options) or COMMANDS[each].draw or not COMMANDS[each].jobs(Options()) for each in names
-        )
-        and names
-    ):
+    if not jobs and any(COMMANDS[each].jobs(Options()) for each in names):
         raise DataError(f"{name} has no set among {list(options.sets)}")
     if options.data is not None and not options.data.is_dir():
         raise DataError(f"--data {str(options.data)!r} is no folder")
@@ -99,8 +94,7 @@ def stored_summary(path: Path, records: Records) -> pd.DataFrame:
         pd.concat(parts, ignore_index=True).drop_duplicates(key).sort_values(key, kind="stable", ignore_index=True)
     )
     write_whole(path, summary.to_csv(index=False, float_format="%.5f").encode())
-    order = {scheme: place for place, scheme in enumerate(dict.fromkeys(job_scheme for job_scheme in summary.scheme))}
-    return summary.sort_values("scheme", key=lambda column: column.map(order), kind="stable", ignore_index=True)
+    return summary
 
 
 def section(name: str, summary: pd.DataFrame, options: Options, page: Path) -> list[str]:
