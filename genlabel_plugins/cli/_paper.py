@@ -8,10 +8,11 @@ from typing import Any
 
 from rich.console import Console
 
+from genlabel_plugins.cli.main import INTERRUPTED, end_at_once
 from genlabel_plugins.paper import ORDER, DataError, Options, reproduce
 from genlabel_plugins.paper.commands import COMMANDS
 
-BAD_INPUT, INTERRUPTED = 2, 130
+BAD_INPUT = 2
 
 
 def run(name: str, only: str | None, **options: Any) -> int:
@@ -21,7 +22,7 @@ def run(name: str, only: str | None, **options: Any) -> int:
             print(f"{each:13} {COMMANDS[each].title}")
         return 0
     errors = Console(stderr=True)
-    if signal.getsignal(signal.SIGINT) not in (signal.SIG_IGN, None):
+    if signal.getsignal(signal.SIGINT) is end_at_once:
         signal.signal(signal.SIGINT, signal.default_int_handler)  # processes of joblib end with the one that began them
     try:
         lines = reproduce(name, Options(**options, sets=_ids(only)), errors)
