@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -160,6 +161,7 @@ def theorem(
     return loss(mixed.x, mixed.y_mix), loss(mixed.x, y_gen), loss(attacked, one_hot(target, 2, x))
 
 
+@cache
 def examples_lines() -> list[str]:
     """Examples 1 to 3, what the paper says of each and what holds."""
     logistic = example_2(LogisticLabel(1 / (8 * HALF)))
@@ -186,6 +188,7 @@ def examples_lines() -> list[str]:
     return head + [f"| {' | '.join(row)} |" for row in rows] + notes
 
 
+@cache
 def theorem_lines() -> list[str]:
     """The losses that the theorem orders, where it holds and where it does not."""
     cases = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +128,7 @@ def figure_7(path: Path, quick: bool) -> None:
     _mixing_and_boundaries({"Moon": None, "Four-circle": 0.1, "9-class Gaussian": None}, path, quick)
 
 
+@cache
 def cube_line(n_seeds: int = 5) -> str:
     """How often GenLabel's likeliest class of a mixed row of the cube is that of the cube it lies in."""
     hits: dict[str, list[float]] = {"the true means": [], "estimated means": [], "linear labels": []}
