@@ -89,6 +89,9 @@ def page(frame: pd.DataFrame, names: list[str]) -> str:
     lines = [
         "# GenLabel by cross-validation on small tables",
         "",
+        "scikit-learn's classifiers beside these ways, real and artificial sets apart, with ranks and Elo:",
+        "`genlabel paper table3`, whose results stand in [the paper, reproduced](paper.md).",
+        "",
         *INTRO.format(n_sets=len(names), max_rows=MAX_ROWS, n_seeds=len(seeds), on_par=100 * ON_PAR).splitlines(),
         "",
     ]

@@ -21,6 +21,7 @@ PLACES = {
     "genlabel_plugins": [],
     "genlabel_plugins/cli": ["cli"],
     "genlabel_plugins/diagnostics": ["cli"],
+    "genlabel_plugins/paper": ["paper", "cli"],
     "genlabel_plugins/densities": ["flows"],
     "genlabel_plugins/persistence.py": ["save"],
     "genlabel_plugins/mixing": ["frames"],

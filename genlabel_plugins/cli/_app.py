@@ -110,3 +110,29 @@ def diagnose_file(
         threads=threads,
     )
     raise typer.Exit(run(request))
+
+
+@app.command()
+def paper(
+    name: Annotated[str, typer.Argument(help="list, page, all, table1 ... table9, fig1 ... fig7, examples, theorem.")],
+    *,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder with tabular/ and images/; by default OpenML and torchvision.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the records: what is on file there is not run again.")] = Path(
+        "outputs/paper"
+    ),
+    page: Annotated[Path | None, typer.Option(help="Page to write; by default paper.md in --out.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Splits.")] = 5,
+    jobs: Annotated[int | None, typer.Option(help="Processes; by default one, or as joblib's context says.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of the boundary attack.")] = 25_000,
+    only: Annotated[str | None, typer.Option("--sets", help="OpenML ids, separated by commas.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="A trial: one split, few sets, few epochs.")] = False,
+) -> None:
+    """Reproduce a table or figure of the GenLabel paper; results are kept as they finish, and a rerun continues.
+
+    Exit codes: 0 done, 2 an option or the data is no good, 130 interrupted.
+    """
+    from genlabel_plugins.cli._paper import run  # noqa: PLC0415
+
+    raise typer.Exit(run(name, only, data=data, out=out, page=page, seeds=seeds, jobs=jobs, quick=quick, steps=steps))

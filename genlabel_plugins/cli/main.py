@@ -8,7 +8,8 @@ import signal
 import sys
 from types import FrameType
 
-EXTRA = {"typer", "rich", "pandas", "matplotlib", "jinja2", "click"}
+EXTRA = dict.fromkeys(("typer", "rich", "pandas", "matplotlib", "jinja2", "click"), "cli")
+EXTRA |= dict.fromkeys(("foolbox", "pyautoattack", "bencheval", "joblib", "torchvision"), "paper")
 INTERRUPTED = 130
 SENTENCE = "genlabel: interrupted\n"
 CLEAR = "\r\x1b[K\x1b[?25h"  # the line of the progress bar, and the cursor again
@@ -29,7 +30,7 @@ def main() -> None:
         package = (error.name or "").partition(".")[0]
         if package not in EXTRA:
             raise
-        sys.exit(f"genlabel needs {package}: pip install 'genlabel-plugins[cli]'")
+        sys.exit(f"genlabel needs {package}: pip install 'genlabel-plugins[{EXTRA[package]}]'")
     except OSError as error:  # what is printed has no place to go, such as a full disk
         sys.exit(f"genlabel: {error}")
 

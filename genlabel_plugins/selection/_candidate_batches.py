@@ -11,6 +11,7 @@ from torch import Tensor
 
 from genlabel_plugins.labels import LogisticLabel, NearestLabel, linear_label
 from genlabel_plugins.mixing.inputs import one_hot
+from genlabel_plugins.mixing.intrusion import TrainingSamples
 from genlabel_plugins.mixing.mixers import Mixed, Mixer, make_mixer
 from genlabel_plugins.relabeler import GenLabel, blend
 from genlabel_plugins.scoring import fit_copy
@@ -29,6 +30,7 @@ class MixOptions:
         batch_size: Rows in a batch at most.
         priors: Priors of the posterior, as `GenLabel` takes them.
         sigma: Width of the logistic label.
+        exclude_intrusion: Leave mixed rows that intrude out of the loss (the paper's mixup without intrusion).
     """
 
     mix: str = "mixup"
@@ -36,6 +38,7 @@ class MixOptions:
     batch_size: int = 128
     priors: Any = "uniform"
     sigma: float = 0.1
+    exclude_intrusion: bool = False
 
 
 class Batch(NamedTuple):
@@ -99,6 +102,7 @@ class CandidateBatches:
         self.named["logistic"] = LogisticLabel(options.sigma)
         if any(scheme == "nearest" for scheme, *_ in self.policies):
             self.named["nearest"] = NearestLabel(table.x, table.target)
+        self.samples = TrainingSamples(table.x, table.target) if options.exclude_intrusion and self.mixed else None
 
     def label(self, draws: Draws, width: int) -> Batch:
         """Rows and labels of drawn steps, each padded to `width` rows."""
@@ -106,21 +110,30 @@ class CandidateBatches:
         shape = draws.rows.shape  # (S, B)
         x, target = self.table.x[draws.rows.flatten()], self.table.target[draws.rows.flatten()]
         parts: list[tuple[Any, Tensor]] = []
+        weights: list[Tensor] = []
         if self.clean:
             y = one_hot(target, self.n_classes, x)[..., None]
             parts.append((x, y.expand(-1, -1, len(self.policies))))
+            weights.append(draws.weight)
         if self.mixed:
             first = shape[1] * torch.arange(shape[0], device=x.device)[:, None]
             lam = draws.lam.to(x.dtype).view(shape[0], -1).expand(shape)
             mixed = self.mixer.mixed(x, target, (draws.partner + first).flatten(), lam.flatten())
             parts.append((mixed.x, self._labels(mixed)))
+            weights.append(draws.weight if self.samples is None else self._without_intruders(mixed, draws.weight))
         rows, labels = zip(*parts, strict=True)
-        weight = _pad(draws.weight, width)
         return Batch(
             torch.cat([_pad(part.unflatten(0, shape), width) for part in rows], 1),
             torch.cat([_pad(part.unflatten(0, shape), width) for part in labels], 1),
-            torch.cat([weight] * len(parts), 1),
+            torch.cat([_pad(weight, width) for weight in weights], 1),
         )
+
+    def _without_intruders(self, mixed: Mixed, weight: Tensor) -> Tensor:
+        """Weights of mixed rows, `(S, B)`, zero where they intrude; a batch of nothing else weighs nothing."""
+        assert self.samples is not None
+        stays = self.samples.intrusion(mixed.x, mixed.target_i, mixed.target_j) < 1
+        kept = weight * stays.view(weight.shape)
+        return kept / kept.sum(1, keepdim=True).clamp(min=torch.finfo(kept.dtype).tiny)
 
     def _labels(self, mixed: Mixed) -> Tensor:
         """Labels by all policies, `(B, C, V)`."""

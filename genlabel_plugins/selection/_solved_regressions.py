@@ -79,14 +79,13 @@ def solve_candidates(
         ways = list(dict.fromkeys(policy_of(candidates[m]) for m in members))
         ways = ways[:1] if clean_share == 1 else ways  # clean rows are called the same by all
         parts: list[tuple[Tensor, ...]] = []
-        for (x, weight, y), (x_mix, y_mix) in zip(clean, mixed, strict=True):
+        for (x, weight, y), (x_mix, weight_mix, y_mix) in zip(clean, mixed, strict=True):
             both = [(x, clean_share * weight, y[..., None].expand(-1, -1, len(ways)))] if clean_share > 0 else []
             if clean_share < 1:
-                share = (1 - clean_share) / len(x_mix)
                 both.append(
                     (
                         x_mix.to(dtype),
-                        x.new_full(y_mix.shape[:1], share),
+                        (1 - clean_share) * weight_mix.to(dtype) / weight_mix.to(dtype).sum(),
                         y_mix[..., [policies.index(way) for way in ways]].to(dtype),
                     )
                 )
@@ -119,14 +118,15 @@ def _mixed_rows(
     generator: torch.Generator,
     *,
     relabelers: Mapping[Any, GenLabel],
-) -> tuple[Tensor, Tensor]:
-    """Mixed rows `(R, D)` and their labels by all policies, `(R, C, V)`."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Mixed rows `(R, D)`, weights `(R,)` and labels by all policies, `(R, C, V)`."""
     mixing = [replace(candidate, keep_clean=False) for candidate in candidates if candidate.clean_share < 1]
     if not mixing:
-        return table.x[:0], table.x.new_zeros(0, n_classes, 0)
+        return table.x[:0], table.x.new_zeros(0), table.x.new_zeros(0, n_classes, 0)
     n_rows = len(table.x)
     options = replace(options, batch_size=n_rows)
     batches = CandidateBatches(table, mixing, n_classes, options, generator, relabelers=relabelers, per_sample=True)
     draws = batches.epochs.draw(max(1, min(MOST_COPIES, math.ceil(MIXED_ROWS / n_rows))))
     copies = [batches.label(draws.steps(copy, copy + 1), n_rows) for copy in range(len(draws.rows))]
-    return torch.cat([c.x[0] for c in copies]), torch.cat([c.y[0] for c in copies])
+    x, y, weight = (torch.cat([part[0] for part in parts]) for parts in zip(*copies, strict=True))
+    return x, weight, y

@@ -69,6 +69,13 @@ def cli() -> None:
     )
 
 
+def paper() -> None:
+    modules("genlabel_plugins.paper", "foolbox", "pyautoattack", "bencheval")
+    with tempfile.TemporaryDirectory() as folder:
+        command = [Path(sys.executable).with_name("genlabel"), "paper", "examples", "--out", folder]
+        subprocess.run(command, check=True)
+
+
 CHECKS: dict[str, Callable[[], None]] = {
     "": lambda: backends("gm", "kde", "nn", "vae", "mixed_types"),
     "timm": timm,
@@ -83,6 +90,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "transformers": lambda: modules("genlabel_transformers"),
     "keras": keras,
     "cli": cli,
+    "paper": paper,
 }
 
 
