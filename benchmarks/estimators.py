@@ -2,9 +2,9 @@
 
     python benchmarks/estimators.py
 
-Generators of scikit-learn, one split each, logistic regression behind a `StandardScaler`: accuracy in per cent, log-loss
-in nats and CPU seconds of fitting, on one thread. Held to: the search loses to LogisticRegression neither two points of
-accuracy nor a tenth of the log-loss; the exit status says so.
+Generators of scikit-learn, one split each, logistic regression behind a `StandardScaler`: accuracy in per cent,
+log-loss in nats and CPU seconds of fitting, on one thread. Held to: the search loses to LogisticRegression neither two
+points of accuracy nor a tenth of the log-loss; the exit status says so.
 """
 
 from __future__ import annotations
