@@ -20,8 +20,8 @@ from genlabel_plugins.selection._stacked_networks import StackedNetworks
 from genlabel_plugins.selection._training_table import TrainingTable
 from genlabel_plugins.selection.candidates import Candidate
 
-MIXED_ROWS, COMPARED_ROWS, MOST_COPIES = 2000, 1000, 10  # of a fit; of a comparison, where folds repeat; of both
-EXACT, ROUGH = 1e-15, 1e-4  # what a further step would gain, in nats
+MIXED_ROWS, MOST_COPIES = 2000, 10
+EXACT, ROUGH = 1e-15, 3e-5  # what a further step would gain, in nats
 
 
 def solve_candidates(
@@ -37,7 +37,7 @@ def solve_candidates(
     """Solve the logistic regressions of candidates of kind `"solved"`.
 
     Rows are mixed once for all candidates, with one `lam` for each row, in as many copies of the table as make 2,000
-    rows, or 1,000 where candidates are but compared, at most 10.
+    rows, at most 10.
 
     Args:
         tables: Training rows, F tables of about one size; spans of fewer dimensions are filled with zeros.
@@ -64,15 +64,7 @@ def solve_candidates(
     dtype = torch.float64 if exact else torch.float32
     clean = [_clean_rows(table, n_classes, dtype) for table in tables]
     mixed = [
-        _mixed_rows(
-            table,
-            candidates,
-            n_classes,
-            options,
-            torch.Generator().manual_seed(seed),
-            relabelers=fitted,
-            least=MIXED_ROWS if exact else COMPARED_ROWS,
-        )
+        _mixed_rows(table, candidates, n_classes, options, torch.Generator().manual_seed(seed), relabelers=fitted)
         for table, fitted in zip(tables, relabelers, strict=True)
     ]
     policies = list(dict.fromkeys(policy_of(candidate) for candidate in candidates if candidate.clean_share < 1))
@@ -127,15 +119,14 @@ def _mixed_rows(
     generator: torch.Generator,
     *,
     relabelers: Mapping[Any, GenLabel],
-    least: int,
 ) -> tuple[Tensor, Tensor]:
-    """Mixed rows `(R, D)`, as many copies as make `least`, and their labels by all policies, `(R, C, V)`."""
+    """Mixed rows `(R, D)` and their labels by all policies, `(R, C, V)`."""
     mixing = [replace(candidate, keep_clean=False) for candidate in candidates if candidate.clean_share < 1]
     if not mixing:
         return table.x[:0], table.x.new_zeros(0, n_classes, 0)
     n_rows = len(table.x)
     options = replace(options, batch_size=n_rows)
     batches = CandidateBatches(table, mixing, n_classes, options, generator, relabelers=relabelers, per_sample=True)
-    draws = batches.epochs.draw(max(1, min(MOST_COPIES, math.ceil(least / n_rows))))
+    draws = batches.epochs.draw(max(1, min(MOST_COPIES, math.ceil(MIXED_ROWS / n_rows))))
     copies = batches.label(draws, n_rows)
     return copies.x.flatten(0, 1), copies.y.flatten(0, 1)

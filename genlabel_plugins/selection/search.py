@@ -20,7 +20,7 @@ from genlabel_plugins.selection._candidate_fits import MAX_ELEMENTS, candidate_l
 from genlabel_plugins.selection._early_stopping import HeldOut, table_and_held_out
 from genlabel_plugins.selection._epochs import count_steps
 from genlabel_plugins.selection._joint_training import TrainingOptions
-from genlabel_plugins.selection._solved_regressions import COMPARED_ROWS
+from genlabel_plugins.selection._solved_regressions import MIXED_ROWS
 from genlabel_plugins.selection._training_table import TrainingTable, arrange, count_rows
 from genlabel_plugins.selection.candidates import Candidate
 from genlabel_plugins.selection.choice import CrossValidation
@@ -141,7 +141,7 @@ def cross_validate(
     alone = trained and in_span and x.shape[1] > min(sizes)
     most = 1 if alone else at_once // max(1, len(trained), len(others))
     n_policies = len({policy_of(candidates[m]) for m in others})
-    most = max(1, min(most, MAX_ELEMENTS // (16 * max(COMPARED_ROWS, *sizes) * n_classes * max(1, n_policies))))
+    most = max(1, min(most, MAX_ELEMENTS // (16 * max(MIXED_ROWS, *sizes) * n_classes * max(1, n_policies))))
     title = f"{len(candidates)} candidates, {len(rows)} splits"
     turns = list(_together(sizes, x.shape[1], options.batch_size, most))
     for turn in progress(range(len(turns)), title, verbose=verbose, unit="turn"):
