@@ -22,6 +22,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA
 
 STEPS = {"": [], "PCA()": [PCA()], "PCA(40)": [PCA(40)], "PCA(.95)": [PCA(0.95)]}
+N_IMAGES = 700  # 200 to learn from at most, 500 to test
 LEAST_ROWS = 5  # of a class that stays in the set
 
 
@@ -49,7 +50,7 @@ def tables(wheels: Path | None, data: Path | None, *, quick: bool) -> Iterator[W
             n_rows = 2 * len(X) // 3
             yield Wide(f"{title}, {n_rows} x {X.shape[1]}", X, y, n_rows, [])
     if wheels is not None and data is not None:
-        X, y = cifar_features(wheels, data)
+        X, y = (values[:N_IMAGES] for values in cifar_features(wheels, data))
         for n_each in (5,) if quick else (5, 10, 20):
             yield Wide(f"CIFAR-10, {n_each} images a class x {X.shape[1]}", X, y, 10 * n_each, [])
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import pickle
+import resource
 import sys
 import time
 from collections.abc import Callable
@@ -29,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy import stats
 from scipy.special import softmax
-from sklearn.datasets import load_breast_cancer, load_iris, load_wine
+from sklearn.datasets import load_breast_cancer, load_iris, load_wine, make_classification
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import nn
@@ -185,6 +186,23 @@ def memory() -> Table:
     return table
 
 
+def long_tables() -> Table:
+    """CPU time of the default search on long tables, and the most memory that the process has had until then."""
+
+    def resident() -> float:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+    table = Table("table", "fit, s", "resident before, MB", "after, MB", title="default search, least rows first")
+    for n_rows, n_features, n_classes in ((1000, 20, 3), (8000, 20, 3), (50_000, 30, 5)):
+        X, y = make_classification(n_rows, n_features, n_informative=15, n_classes=n_classes, random_state=0)
+        before, start = resident(), time.process_time()
+        GenLabelClassifierCV(random_state=0).fit(X, y)
+        seconds = time.process_time() - start
+        name = f"{n_rows:,} x {n_features}, {n_classes} classes"
+        table.add_row(name, f"{seconds:.1f}", f"{before:.0f}", f"{resident():.0f}")
+    return table
+
+
 def one_network(rounds: int) -> Table:
     """CPU time of one logistic regression without mixing, by skorch and by `GenLabelClassifier`."""
     try:
@@ -244,6 +262,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--sample", type=int, default=8, help="models a round that the slow ways train")
     parser.add_argument("--memory", action="store_true", help="measure memory instead")
+    parser.add_argument("--long", action="store_true", help="time the default search on long tables instead")
     parser.add_argument("--skorch", action="store_true", help="compare one network with skorch instead")
     parser.add_argument("--predict", action="store_true", help="time the prediction of one row instead")
     args = parser.parse_args()
@@ -254,6 +273,8 @@ def main() -> None:
         console.print(one_network(args.rounds))
     elif args.predict:
         console.print(one_row(args.rounds))
+    elif args.long:
+        console.print(long_tables())
     elif args.memory:
         console.print(memory())
     else:

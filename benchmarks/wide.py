@@ -19,8 +19,6 @@ import numpy as np
 import torch
 from _timing import versions
 from _wide_tables import tables
-from rich.console import Console
-from rich.table import Table
 from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.pipeline import make_pipeline
@@ -54,7 +52,8 @@ def main() -> None:
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of classes with fewer rows than columns, and of folds without a class
     names = list(models(0))
-    shown = Table("rows", *names, title=f"accuracy % / log-loss / CPU time, means of {args.seeds} splits")
+    print(f"accuracy % / log-loss / CPU time, splits: {args.seeds}; {versions('torch', 'scikit-learn', 'numpy')}\n")
+    print(f"| rows | {' | '.join(names)} |\n|---{'|---' * len(names)}|")
     for title, X, y, n_rows, steps in tables(args.wheels, args.data, quick=args.quick):
         if not title.startswith(tuple(args.only)):
             continue
@@ -73,10 +72,8 @@ def main() -> None:
                 found[name].append((hit.mean(), -np.log(likelihood.clip(1e-7)).mean(), seconds))
         mean = {name: np.mean(runs, 0) for name, runs in found.items()}
         unit = mean["LogisticRegressionCV"][2]
-        shown.add_row(title, *(f"{100 * a:.1f} / {b:.3f} / {c / unit:.1f}x" for a, b, c in mean.values()))
-    console = Console(width=160)
-    console.print(shown)
-    console.print(versions("torch", "scikit-learn", "numpy", "mlxtend"))
+        cells = (f"{100 * a:.1f} / {b:.3f} / {c / unit:.1f}x" for a, b, c in mean.values())
+        print(f"| {title} | {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":

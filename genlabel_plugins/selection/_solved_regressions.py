@@ -21,7 +21,7 @@ from genlabel_plugins.selection._training_table import TrainingTable
 from genlabel_plugins.selection.candidates import Candidate
 
 MIXED_ROWS, MOST_COPIES = 2000, 10
-EXACT, ROUGH = 1e-15, 1e-5  # what a further step would gain, in nats
+EXACT, ROUGH = 1e-15, 3e-5  # what a further step would gain, in nats
 
 
 def solve_candidates(
@@ -127,6 +127,5 @@ def _mixed_rows(
     options = replace(options, batch_size=n_rows)
     batches = CandidateBatches(table, mixing, n_classes, options, generator, relabelers=relabelers, per_sample=True)
     draws = batches.epochs.draw(max(1, min(MOST_COPIES, math.ceil(MIXED_ROWS / n_rows))))
-    copies = [batches.label(draws.steps(copy, copy + 1), n_rows) for copy in range(len(draws.rows))]
-    x, y, weight = (torch.cat([part[0] for part in parts]) for parts in zip(*copies, strict=True))
-    return x, weight, y
+    copies = batches.label(draws, n_rows)
+    return copies.x.flatten(0, 1), copies.weight.flatten(0, 1), copies.y.flatten(0, 1)
