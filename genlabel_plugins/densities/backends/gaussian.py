@@ -25,7 +25,13 @@ from genlabel_plugins.densities.backends._class_estimates import (
 )
 from genlabel_plugins.densities.backends._evidence import regularized
 from genlabel_plugins.densities.backends._gaussian_components import Components, mixtures, single_gaussians
-from genlabel_plugins.densities.backends._whitening import factorize, whitened_segment, whitened_squares, whitening
+from genlabel_plugins.densities.backends._whitening import (
+    factorize,
+    whitened_segment,
+    whitened_squares,
+    whitening,
+    with_ones,
+)
 from genlabel_plugins.densities.streaming import StreamingDensity
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
@@ -224,21 +230,20 @@ class GaussianMixture(StreamingDensity):
         return mixture_log_ratio(log_norm, square)
 
     def _log_prob(self, x: Tensor) -> Tensor:
-        shape = self.log_norm_.shape  # (K, M)
-        log_norm = self.log_norm_.flatten()
+        log_norm = self.log_norm_  # (K, M)
         if self.covariance_type == "full":
-            square = whitened_squares(x, self.whiten_, len(log_norm))  # (B, K*M)
-            log_prob = torch.add(log_norm, square, alpha=-0.5)
+            square = whitened_squares(with_ones(x), self.whiten_, log_norm.numel())  # (K*M, B)
+            log_prob = torch.add(log_norm.reshape(-1, 1), square, alpha=-0.5).T
         elif self.covariance_type == "tied":  # the squares are the same for every class
             z = self._transformed(x)
-            log_prob = torch.addmm(log_norm, z, self.quadratic_[z.shape[1] :])
+            log_prob = torch.addmm(log_norm.reshape(-1), z, self.quadratic_[z.shape[1] :])
             log_prob = log_prob.sub_(z.square_().sum(1, keepdim=True), alpha=0.5)
         else:
             z = self._transformed(x)
-            log_prob = torch.addmm(log_norm, torch.cat([z.square(), z], 1), self.quadratic_)
-        if shape[1] == 1:
+            log_prob = torch.addmm(log_norm.reshape(-1), torch.cat([z.square(), z], 1), self.quadratic_)
+        if log_norm.shape[1] == 1:
             return log_prob
-        return log_prob.view(-1, *shape).logsumexp(-1)  # (B, K)
+        return log_prob.unflatten(1, log_norm.shape).logsumexp(-1)  # (B, K)
 
     def _transformed(self, x: Tensor) -> Tensor:
         transform = self.transform_.to(x)
