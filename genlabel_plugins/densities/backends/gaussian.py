@@ -45,7 +45,8 @@ class GaussianMixture(StreamingDensity):
     matrices :math:`L_{ck}^{-1}`; the others by one product with the coefficients of their quadratic forms.
 
     Of one component, `partial_fit` keeps the rows while they are few, then their moments, merged about their own means:
-    in whatever parts they come, the densities are those of one `fit`, to rounding.
+    in whatever parts they come, the densities are those of one `fit`, to rounding. A subclass with a `_fit` of its own
+    keeps all rows for it.
 
     Args:
         n_components: Components per class; `"bic"` chooses up to `max_components` by the Bayesian information
@@ -158,6 +159,8 @@ class GaussianMixture(StreamingDensity):
         return {}
 
     def _condense(self, state: State) -> State:
+        if type(self)._fit is not GaussianMixture._fit:  # a subclass that fits in its own way needs the rows
+            return state
         return self._summed(state) if enough_rows(state["count"], len(state["origin"])) else state
 
     def _summed(self, state: State) -> State:
