@@ -101,7 +101,7 @@ class LabelMeter(nn.Module):
     def _scale(self, factor: float) -> None:
         self.rows *= factor
         for sums in (self.relabeled_, self.sums_, self.clean_sums_):
-            sums *= factor
+            sums.mul_(factor)
 
 
 def largest_entropy(n_classes: int, top_k: int | None) -> float:
