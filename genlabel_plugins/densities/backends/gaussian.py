@@ -246,7 +246,8 @@ class GaussianMixture(StreamingDensity):
             log_prob = torch.addmm(log_norm.reshape(-1), torch.cat([z.square(), z], 1), self.quadratic_)
         if log_norm.shape[1] == 1:
             return log_prob
-        return log_prob.unflatten(1, log_norm.shape).logsumexp(-1)  # (B, K)
+        mixture: Tensor = log_prob.unflatten(1, log_norm.shape).logsumexp(-1)  # (B, K)
+        return mixture
 
     def _transformed(self, x: Tensor) -> Tensor:
         transform = self.transform_.to(x)
