@@ -22,8 +22,8 @@ class LabelMeter(nn.Module):
         max_entropy: Entropy of `y_gen`, in nats, when it cannot tell classes apart; None to look for nothing.
     """
 
-    sums_: Tensor  # (3,): relabeled rows, their distances, their entropies
-    class_sums_: Tensor  # (2, C): their y_gen, their y_lin
+    relabeled_: Tensor  # (), relabeled rows
+    sums_: Tensor  # (4, C): their y_gen, their y_lin, the distance between both and the entropy of y_gen, by class
     clean_sums_: Tensor  # (2,): clean rows, those whose own class is the most likely one
 
     def __init__(self, n_classes: int, max_entropy: float | None = None) -> None:
@@ -32,8 +32,8 @@ class LabelMeter(nn.Module):
         self.warned = False
         self.batches = 0
         self.rows = 0.0  # mixed or not
-        self.register_buffer("sums_", torch.zeros(3), persistent=False)
-        self.register_buffer("class_sums_", torch.zeros(2, n_classes), persistent=False)
+        self.register_buffer("relabeled_", torch.zeros(()), persistent=False)
+        self.register_buffer("sums_", torch.zeros(4, n_classes), persistent=False)
         self.register_buffer("clean_sums_", torch.zeros(2), persistent=False)
 
     def add_clean(self, score: Tensor, target: Tensor) -> None:
@@ -43,11 +43,11 @@ class LabelMeter(nn.Module):
 
     def add(self, y_gen: Tensor, y_lin: Tensor, mixed: Tensor) -> None:
         """Count a batch of labels `(B, C)` and the mask `(B,)` of its mixed rows."""
-        distance = 0.5 * (y_gen - y_lin).abs().sum(1)
-        entropy = torch.special.entr(y_gen).sum(1)
         weight = mixed.to(y_lin)  # (B,)
-        self.sums_ += weight @ torch.stack([torch.ones_like(distance), distance, entropy], dim=1)
-        self.class_sums_ += torch.stack([weight @ y_gen, weight @ y_lin])
+        measures = torch.cat([y_gen, y_lin, (y_gen - y_lin).abs_(), torch.special.entr(y_gen)], 1)  # (B, 4C)
+        sums, relabeled = self.sums_, self.relabeled_
+        sums += (weight @ measures).view_as(sums)
+        relabeled += weight.sum()
         self.batches += 1
         if self.batches % CHECK_EVERY == 0:
             self.check()
@@ -56,13 +56,14 @@ class LabelMeter(nn.Module):
     def report(self) -> dict[str, Any]:
         """Means over the rows since the last report."""
         self.check()
-        relabeled, distance, entropy = self.sums_.tolist()
+        relabeled = self.relabeled_.item()
         counted = max(relabeled, 1)
+        distance, entropy = self.sums_[2:].sum(1).tolist()
         report = {
             "relabeled": relabeled / max(self.rows, 1),
-            "distance": distance / counted,
+            "distance": 0.5 * distance / counted,
             "entropy": entropy / counted,
-            "class_share": (self.class_sums_[0] / counted).tolist(),
+            "class_share": (self.sums_[0] / counted).tolist(),
             "clean_accuracy": self._clean_accuracy(),
         }
         self._scale(0)
@@ -73,11 +74,11 @@ class LabelMeter(nn.Module):
 
         `y_gen` forgets classes, or cannot tell them apart, or is sure although the densities misclassify clean rows.
         """
-        if self.max_entropy is None or self.warned or self.sums_[0] < ROWS_PER_CLASS * self.class_sums_.shape[1]:
+        if self.max_entropy is None or self.warned or self.relabeled_ < ROWS_PER_CLASS * self.sums_.shape[1]:
             return
-        y_gen, y_lin = self.class_sums_ / self.sums_[0]
+        y_gen, y_lin, _, by_class = self.sums_ / self.relabeled_
         drift = 0.5 * (y_gen - y_lin).abs().sum().item()
-        entropy = (self.sums_[2] / self.sums_[0]).item()
+        entropy = by_class.sum().item()
         accuracy = self._clean_accuracy()
         wrong = self.batches >= CHECK_EVERY and accuracy < LEAST_ACCURACY and entropy <= 0.2 * self.max_entropy
         self.warned = wrong or drift > 0.3 or entropy > 0.97 * self.max_entropy > 0
@@ -99,9 +100,8 @@ class LabelMeter(nn.Module):
 
     def _scale(self, factor: float) -> None:
         self.rows *= factor
-        self.sums_ *= factor
-        self.class_sums_ *= factor
-        self.clean_sums_ *= factor
+        for sums in (self.relabeled_, self.sums_, self.clean_sums_):
+            sums.mul_(factor)
 
 
 def largest_entropy(n_classes: int, top_k: int | None) -> float:

@@ -199,8 +199,10 @@ class Relabeling(nn.Module):
 
     def _follow(self, rows: Tensor) -> None:
         """Move to the device of these rows; a state loaded after `.to(device)` lies where it was saved."""
-        if any(buffer.device != rows.device for buffer in self.buffers()):
-            self.to(rows.device)
+        device = rows.device
+        buffers = (buffer for module in self.modules() for buffer in module._buffers.values() if buffer is not None)
+        if any(buffer.device != device for buffer in buffers):
+            self.to(device)
 
 
 def shows_mixture(y: Tensor, smoothing: float = 0.0) -> Tensor:

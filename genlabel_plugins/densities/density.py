@@ -86,14 +86,14 @@ class Density(LearntState):
             NotFittedError: Before `fit`.
             ValueError: If the rows have another number of features than the training rows.
         """
-        rows, present = self._rows(x), self.present_
+        rows, present, n_classes = self._rows(x), self.present_, len(self.class_count_)
         if not len(rows):
-            return rows.new_empty(0, self.n_classes)
+            return rows.new_empty(0, n_classes)
         with torch.no_grad(), full_precision(x):
             log_prob = self._log_prob(rows)  # (B, K)
-            if present.shape == self.class_count_.shape:
+            if len(present) == n_classes:
                 return log_prob
-            absent = log_prob.new_full((len(x), self.n_classes), -torch.inf)
+            absent = log_prob.new_full((len(x), n_classes), -torch.inf)
             return absent.index_copy(1, present, log_prob)
 
     def _rows(self, x: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import distributed as dist
 from torch import multiprocessing
 
 from genlabel_plugins import GenLabel, RunningGaussian, load, make_backend, save
+from genlabel_plugins.densities.backends.gaussian import GaussianMixture
 from genlabel_plugins.densities.backends.mixed_types import encode_rows
 from genlabel_plugins.densities.streaming import StreamingDensity
 from genlabel_plugins.testing import check_relabeler
@@ -53,6 +54,19 @@ def test_parts_of_gaussians_equal_one_fit_to_rounding(options, n_rows, n_feature
         expected = make_backend("gm", **options).fit(x, target).log_prob(x)
         torch.testing.assert_close(gm.log_prob(x), expected, rtol=tolerance, atol=tolerance)
         torch.testing.assert_close(merged.log_prob(x), expected, rtol=tolerance, atol=tolerance)
+
+
+def test_parts_reach_the_fit_of_a_subclass():
+    class Doubled(GaussianMixture):
+        def _fit(self, x, target, generator):
+            super()._fit(torch.cat([x, -x]), target.repeat(2), generator)
+
+    x, target = _table()
+    gm = Doubled()
+    for part in _parts(len(x)):
+        gm.partial_fit(x[part], target[part])
+    torch.testing.assert_close(gm.log_prob(x), Doubled().fit(x, target).log_prob(x))
+    assert not torch.allclose(gm.log_prob(x), GaussianMixture().fit(x, target).log_prob(x))
 
 
 def test_parts_of_gaussians_are_those_of_scipy_in_float32_far_from_zero_too():

@@ -28,13 +28,16 @@ def whitening(cholesky: Tensor, mean: Tensor) -> Tensor:
 
 
 def whitened_squares(x: Tensor, whiten: Tensor, n_classes: int) -> Tensor:
-    r"""Squared distances :math:`\lVert L_c^{-1}(x - \mu_c)\rVert^2`, `(B, D) -> (B, K)`.
+    r"""Squared distances :math:`\lVert L_c^{-1}(x - \mu_c)\rVert^2` of rows `with_ones`, `(B, 1+D) -> (K, B)`.
 
     The batch is the last dimension of the products, so that squares are summed over whole vectors of it.
     """
-    blocks = whitening_blocks(whiten, n_classes, x.shape[1])
-    whitened = (torch.addmm(block[:, :1], block[:, 1:], x[:, : block.shape[1] - 1].T) for block in blocks)
-    return reduce(torch.add, [z.square_().view(n_classes, -1, len(x)).sum(1) for z in whitened]).T
+    square = None
+    for block in whitening_blocks(whiten, n_classes, x.shape[1] - 1):
+        rows = x if block.shape[1] == x.shape[1] else x[:, : block.shape[1]]
+        part = torch.mm(block, rows.T).square_().view(n_classes, -1, len(x)).sum(1)
+        square = part if square is None else square.add_(part)
+    return square  # type: ignore[return-value]  # there is a block
 
 
 def whitened_segment(x: Tensor, whiten: Tensor, n_classes: int, component: Tensor, partner: Tensor) -> Tensor:

@@ -25,7 +25,13 @@ from genlabel_plugins.densities.backends._class_estimates import (
 )
 from genlabel_plugins.densities.backends._evidence import regularized
 from genlabel_plugins.densities.backends._gaussian_components import Components, mixtures, single_gaussians
-from genlabel_plugins.densities.backends._whitening import factorize, whitened_segment, whitened_squares, whitening
+from genlabel_plugins.densities.backends._whitening import (
+    factorize,
+    whitened_segment,
+    whitened_squares,
+    whitening,
+    with_ones,
+)
 from genlabel_plugins.densities.streaming import StreamingDensity
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
@@ -39,7 +45,8 @@ class GaussianMixture(StreamingDensity):
     matrices :math:`L_{ck}^{-1}`; the others by one product with the coefficients of their quadratic forms.
 
     Of one component, `partial_fit` keeps the rows while they are few, then their moments, merged about their own means:
-    in whatever parts they come, the densities are those of one `fit`, to rounding.
+    in whatever parts they come, the densities are those of one `fit`, to rounding. A subclass with a `_fit` of its own
+    keeps all rows for it.
 
     Args:
         n_components: Components per class; `"bic"` chooses up to `max_components` by the Bayesian information
@@ -152,6 +159,8 @@ class GaussianMixture(StreamingDensity):
         return {}
 
     def _condense(self, state: State) -> State:
+        if type(self)._fit is not GaussianMixture._fit:  # a subclass that fits in its own way needs the rows
+            return state
         return self._summed(state) if enough_rows(state["count"], len(state["origin"])) else state
 
     def _summed(self, state: State) -> State:
@@ -224,21 +233,21 @@ class GaussianMixture(StreamingDensity):
         return mixture_log_ratio(log_norm, square)
 
     def _log_prob(self, x: Tensor) -> Tensor:
-        shape = self.log_norm_.shape  # (K, M)
-        log_norm = self.log_norm_.flatten()
+        log_norm = self.log_norm_  # (K, M)
         if self.covariance_type == "full":
-            square = whitened_squares(x, self.whiten_, len(log_norm))  # (B, K*M)
-            log_prob = torch.add(log_norm, square, alpha=-0.5)
+            square = whitened_squares(with_ones(x), self.whiten_, log_norm.numel())  # (K*M, B)
+            log_prob = torch.add(log_norm.reshape(-1, 1), square, alpha=-0.5).T
         elif self.covariance_type == "tied":  # the squares are the same for every class
             z = self._transformed(x)
-            log_prob = torch.addmm(log_norm, z, self.quadratic_[z.shape[1] :])
+            log_prob = torch.addmm(log_norm.reshape(-1), z, self.quadratic_[z.shape[1] :])
             log_prob = log_prob.sub_(z.square_().sum(1, keepdim=True), alpha=0.5)
         else:
             z = self._transformed(x)
-            log_prob = torch.addmm(log_norm, torch.cat([z.square(), z], 1), self.quadratic_)
-        if shape[1] == 1:
+            log_prob = torch.addmm(log_norm.reshape(-1), torch.cat([z.square(), z], 1), self.quadratic_)
+        if log_norm.shape[1] == 1:
             return log_prob
-        return log_prob.view(-1, *shape).logsumexp(-1)  # (B, K)
+        mixture: Tensor = log_prob.unflatten(1, log_norm.shape).logsumexp(-1)  # (B, K)
+        return mixture
 
     def _transformed(self, x: Tensor) -> Tensor:
         transform = self.transform_.to(x)

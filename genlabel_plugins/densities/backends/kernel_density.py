@@ -240,7 +240,7 @@ class KernelDensity(ReservoirDensity):
             log2_sum_exp2_((query @ chunk.flatten(0, 1).T).view(len(x), -1, width))
             for chunk in self.row_score_.split(tiles_per_chunk(len(x), width))
         ]  # (B, tiles in chunk)
-        log2_sum = self._sum_tiles(torch.cat(sums, 1)) - whitened_squares(x, self.whiten_, len(self.log_norm_))
+        log2_sum = self._sum_tiles(torch.cat(sums, 1)) - whitened_squares(query, self.whiten_, len(self.log_norm_)).T
         return torch.add(self.log_norm_, log2_sum, alpha=math.log(2))
 
     def _sum_tiles(self, log2_sum: Tensor) -> Tensor:
