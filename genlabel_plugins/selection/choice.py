@@ -33,7 +33,7 @@ class CrossValidation:
         n_rows: Rows in all.
         others: Scores by other scorers, by name, shape `(S, M)`, of which the highest is best.
         log_likelihood: Log-probability of the true class of each held-out row, split after split, shape `(R, M)`.
-        weight: Weights of these rows, shape `(R,)`.
+        weight: Weights of these rows, by which stacking counts them, shape `(R,)`.
     """
 
     candidates: list[Candidate]
@@ -133,8 +133,9 @@ def _stack(cv: CrossValidation) -> Tensor:
     """Weights of least held-out log-loss, drawn toward the best candidates; the smallest are left out."""
     if cv.log_likelihood is None or cv.weight is None:
         raise ValueError("selection 'stack' needs the log_likelihood and weight of each held-out row, got None")
-    likelihood, share = cv.log_likelihood.exp(), cv.weight / cv.weight.sum()
-    loss = -cv.mean("neg_log_loss")
+    counts = cv.weight > 0
+    log_likelihood, share = cv.log_likelihood[counts], cv.weight[counts] / cv.weight.sum()
+    likelihood, loss = log_likelihood.exp(), -(share @ log_likelihood)
     trusted = torch.tensor([c.scheme == "none" and c.kind == "solved" and c.C == 1 for c in cv.candidates]).double()
     single = (HEAD_START * trusted - 0.5 * cv.n_rows * loss.clamp(min=LEAST_LOSS).log()).softmax(0)
     weight = SURE * single + (1 - SURE) / len(single)

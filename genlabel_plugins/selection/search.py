@@ -169,6 +169,8 @@ def cross_validate(
                         for m, log_p_m in zip(chosen, split_log_p.unbind(2), strict=True):
                             scores[place, i, m] = scorer(log_p_m.exp(), target[test], weight[test])
     n_held_out = sum(len(test) for _, test in rows)
+    # What stacking minimizes counts classes as training does; the scores are those of the rows.
+    counts = weight if class_weight is None else weight * class_weight.to(weight)[target]
     return CrossValidation(
         list(candidates),
         scores[0],
@@ -177,7 +179,7 @@ def cross_validate(
         n_rows=count_rows(weight),
         others=dict(zip(scorers, scores[2:], strict=True)),
         log_likelihood=torch.cat(likelihoods),
-        weight=torch.cat([weight[test] for _, test in rows]).cpu(),
+        weight=torch.cat([counts[test] for _, test in rows]).cpu(),
     )
 
 
