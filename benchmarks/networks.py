@@ -131,20 +131,20 @@ def page(frame: pd.DataFrame) -> str:
         if some.empty:
             continue
         counts = f"{some.set.nunique()} sets, {some.seed.nunique()} splits"
-        lines += [f"### {model}: {counts}, rates and decays chosen", "", *table(frame, model, chosen=True), ""]
+        lines += [f"## {model}: {counts}, rates and decays chosen", "", *table(frame, model, chosen=True), ""]
         if model == "mlp":
             lines += [
-                "### mlp at its default rate and decay, nothing chosen",
+                "## mlp at its default rate and decay, nothing chosen",
                 "",
                 *table(frame, model, chosen=False),
                 "",
             ]
-    return "\n".join([*lines, "### What was asked", "", *bars(frame)])
+    return "\n".join([*lines, "## What was asked", "", *bars(frame)])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("../shared/data"), help="folder with index.csv and tabular/")
+    parser.add_argument("--data", type=Path, required=True, help="folder with index.csv and tabular/")
     parser.add_argument("--sets", nargs="+", metavar="NAME", help="by default all real ones of at most 1,500 rows")
     parser.add_argument("--n-sets", type=int, help="only so many of them, in the order drawn once")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)

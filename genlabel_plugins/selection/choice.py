@@ -15,7 +15,7 @@ from genlabel_plugins.selection.candidates import Candidate
 LEAST_WEIGHT = 1e-3  # candidates that weigh less in an average, relative to the best, are left out
 EM_STEPS, SURE, LEAST_STACKED = 100, 0.9, 0.01  # of stacking: steps, trust in the start, least weight
 SHRINKAGE = 1 / 3  # share of what single candidates deserve by their own log-loss in the weights of stacking
-HEAD_START = 1.0  # nats by which plain logistic regression is taken to explain the rows better, before any is seen
+HEAD_START = 2.0  # nats by which plain logistic regression is taken to explain the rows better, before any is seen
 LEAST_LOSS = 1e-9  # nats, below which losses are equal
 SCORINGS = ("accuracy", "neg_log_loss")
 Selection = Literal["stack", "average", "best", "one_standard_error"]
@@ -92,7 +92,7 @@ def select(cv: CrossValidation, scoring: str, selection: Selection) -> Tensor:
     .. math:: w_m = \tfrac23 w^{\text{EM}}_m + \tfrac13 v_m, \qquad v_m \propto \pi_m \ell_m^{-N/2}
 
     100 steps of the EM algorithm lead from :math:`v` to :math:`w^{\text{EM}}`: few rows move the weights little. The
-    prior :math:`\pi_m` is e for logistic regression at C=1, the head start of the incumbent, and 1 for all others.
+    prior :math:`\pi_m` is e² for logistic regression at C=1, the head start of the incumbent, and 1 for all others.
     Averaging loses less than choosing where N rows cannot tell candidates apart.
 
     Args:
