@@ -17,6 +17,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 @pytest.mark.parametrize("option", ["--version", "--help"])
 def test_version_and_help_import_nothing_that_computes(option):
+    pytest.importorskip("typer")
     done = subprocess.run(
         [sys.executable, "-X", "importtime", *CLI[1:], option],
         capture_output=True,

@@ -142,6 +142,8 @@ def test_a_long_training_says_after_one_epoch_how_long(monkeypatch):
 
 @pytest.mark.parametrize("backend", ["flow", "vae", "gan"])
 def test_every_network_says_how_long(backend, monkeypatch):
+    if backend == "flow":
+        pytest.importorskip("normflows")
     monkeypatch.setattr("genlabel_plugins.densities._training.LONG", 0.0)
     x, target = torch.randn(60, 2, generator=seeded()), torch.arange(60) % 2
     with pytest.warns(UserWarning, match="the first epoch took"):
@@ -149,6 +151,7 @@ def test_every_network_says_how_long(backend, monkeypatch):
 
 
 def test_progress_bar_is_shown_on_request_if_installed(capsys, monkeypatch):
+    pytest.importorskip("tqdm")
     x, _, model = regression()
 
     def run():
