@@ -23,7 +23,8 @@ from sklearn.model_selection import train_test_split
 from genlabel_pytorch_tabular import GenLabelTrainerConfig
 
 warnings.filterwarnings("ignore")
-logging.disable(logging.INFO)
+for name in ("pytorch_lightning", "pytorch_tabular", "lightning.fabric"):
+    logging.getLogger(name).setLevel(logging.ERROR)
 os.chdir(tempfile.mkdtemp())  # Lightning writes its logs where it stands
 frame = load_wine(as_frame=True).frame.rename(columns=lambda name: name.replace("/", "_"))
 train, test = train_test_split(frame, train_size=60, stratify=frame["target"], random_state=0)

@@ -3,13 +3,14 @@
 import gzip
 
 import numpy as np
-import pandas as pd
 import pytest
 from sklearn.datasets import load_digits, load_iris, load_wine
 
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory):
+    import pandas as pd
+
     folder = tmp_path_factory.mktemp("data")
     (folder / "tabular").mkdir()
     (folder / "images").mkdir()
