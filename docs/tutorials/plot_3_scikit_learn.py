@@ -33,7 +33,7 @@ table = pd.DataFrame(scores).loc[["test_accuracy", "test_neg_log_loss"]].map(lam
 print(table.T.round(3).to_string())
 
 # %%
-# What the search found, best first: a scheme, a density and its options, with held-out accuracy.
+# What the search found, best first: a scheme, a density and its options, with held-out log-loss (negative).
 
 search = GenLabelClassifierCV(random_state=0).fit(x, y)
 columns = ["mean_test_score", "standard_error_test_score", "weight", "params"]
