@@ -21,7 +21,7 @@ test: $(VENV)/installed  ## lint, types, tests with coverage
 	$(BIN)/lint-imports
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL) --cov --cov-report=term  # two workers with one thread each: more would wait for one another
 
-test-fast: $(VENV)/installed  ## the tests of the core and the quick ones of each door, in a minute and a half
+test-fast: $(VENV)/installed  ## the tests of the core and the quick ones of each door
 	OMP_NUM_THREADS=1 $(BIN)/pytest $(PARALLEL) -m "not slow"
 
 docs: $(VENV)/installed  ## the documentation site, into site/
