@@ -8,7 +8,6 @@ import tempfile
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import chdir
-from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,8 +19,9 @@ from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 
-from genlabel_plugins import FromClassifier, make_backend
+from genlabel_plugins import CrossFit, FromClassifier, GenLabel, make_backend
 from genlabel_plugins.densities._temperature import best_temperature
+from genlabel_plugins.scoring import fit_copy
 from genlabel_plugins.selection import Candidate
 from genlabel_plugins.selection._candidate_fits import network_log_p
 from genlabel_plugins.selection._joint_training import TrainingOptions, train_jointly
@@ -37,6 +37,7 @@ FLOOR = float(np.finfo(np.float32).eps)  # of a probability
 FOREST = "the forest itself"
 NONE, MIXUP, CLEAN = "no mixing", "mixup", "mixup, clean batch"
 FORMER, EVIDENCE, TAUGHT = "GenLabel, gm as it is", "GenLabel, gm by evidence", "GenLabel, a forest teaches"
+LEFT_OUT, IN_SAMPLE = f"{EVIDENCE}, parents left out", f"{TAUGHT} rows that it saw"
 
 
 class Way(NamedTuple):
@@ -45,26 +46,34 @@ class Way(NamedTuple):
     scheme: str
     keep_clean: bool = False
     backend: Callable[[], Any] | None = None
+    leave_parents_out: bool = False
+
+    @property
+    def labels(self) -> dict[str, Any]:
+        """Options of its labels."""
+        return {"gamma": 0.0 if self.backend is None else GAMMA, "leave_parents_out": self.leave_parents_out}
 
 
 def forest(leaf: int) -> RandomForestClassifier:
     return RandomForestClassifier(N_TREES, min_samples_leaf=leaf, random_state=0)
 
 
+def teacher() -> FromClassifier:
+    """Half as many trees: cross-fitted, 16 such forests teach."""
+    return FromClassifier(forest(5).set_params(n_estimators=N_TREES // 2))
+
+
 WAYS = {
     NONE: Way("none"),
     MIXUP: Way("mixup"),
     CLEAN: Way("mixup", True),
-    FORMER: Way("genlabel", True, lambda: _with("gm", regularization=None)),
-    EVIDENCE: Way("genlabel", True, lambda: _with("gm", regularization="auto")),
-    TAUGHT: Way("genlabel", True, lambda: FromClassifier(forest(5))),
+    FORMER: Way("genlabel", True, lambda: make_backend("gm", regularization=None)),
+    EVIDENCE: Way("genlabel", True, lambda: make_backend("gm")),
+    LEFT_OUT: Way("genlabel", True, lambda: make_backend("gm"), leave_parents_out=True),
+    IN_SAMPLE: Way("genlabel", True, teacher),
+    TAUGHT: Way("genlabel", True, lambda: CrossFit(teacher())),
 }
-
-
-def _with(backend: str, **options: Any) -> Any:
-    """A density with options of builds that have them: those without know one way only."""
-    known = signature(type(make_backend(backend))).parameters
-    return make_backend(backend, **{name: value for name, value in options.items() if name in known})
+IN_HOSTS = (NONE, MIXUP, CLEAN, EVIDENCE, TAUGHT)  # what is measured in pytorch-tabular, where a training takes long
 
 
 class Setting(NamedTuple):
@@ -147,23 +156,28 @@ def train_mlp(
     """
     table = TrainingTable.of(torch.from_numpy(X), torch.from_numpy(y))
     x_new = table.standardize(torch.from_numpy(X_new))
-    backends = {title: WAYS[title].backend for title, _ in jobs}
-    made = {title: make() for title, make in backends.items() if make is not None}
+    relabelers = {}
+    for title in dict.fromkeys(title for title, _ in jobs):
+        way = WAYS[title]
+        if way.backend is not None:
+            fresh = GenLabel(way.backend(), **way.labels)
+            relabelers[title] = fit_copy(fresh, table.x, table.target, n_classes, torch.Generator().manual_seed(seed))
     found: dict[int, Array] = {}
     for decay in dict.fromkeys(setting.weight_decay for _, setting in jobs):
         places = [place for place, (_, setting) in enumerate(jobs) if setting.weight_decay == decay]
         candidates = [
             Candidate(
                 scheme=WAYS[title].scheme,
-                backend=made.get(title),
-                gamma=GAMMA if title in made else 0.0,
+                backend=relabelers[title].density if title in relabelers else None,
+                gamma=WAYS[title].labels["gamma"],
                 keep_clean=WAYS[title].keep_clean,
                 learning_rate=setting.learning_rate,
             )
             for title, setting in (jobs[place] for place in places)
         ]
         options = TrainingOptions(hidden=(128, 128), max_epochs=effort.max_epochs, weight_decay=decay, decays=True)
-        networks = train_jointly([table], candidates, n_classes, options, seed=seed)
+        by_backend = {relabeler.density: relabeler for relabeler in relabelers.values()}
+        networks = train_jointly([table], candidates, n_classes, options, [by_backend], seed=seed)
         p = network_log_p(networks, 0, x_new).exp().numpy()
         found |= {place: p[:, :, m] for m, place in enumerate(places)}
     return [found[place] for place in range(len(jobs))]
@@ -207,8 +221,7 @@ def train_tabular(
             callbacks = []
             if way.scheme != "none":
                 backend = "gm" if way.backend is None else way.backend()
-                gamma = 0.0 if way.backend is None else GAMMA
-                callbacks = [GenLabelCallback(backend, gamma=gamma, keep_clean=way.keep_clean)]
+                callbacks = [GenLabelCallback(backend, keep_clean=way.keep_clean, **way.labels)]
             tabular = _tabular_model(model, names, setting, len(train), effort)
             tabular.fit(train, validation=train, callbacks=callbacks, seed=seed + 1)  # seed 0 means none to it
             p = np.zeros((len(new), n_classes))

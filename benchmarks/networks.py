@@ -5,7 +5,7 @@
 Rows are split 70/30, stratified, once per seed; each way chooses its learning rate and weight decay by the log-loss of
 the same 30 % of the training rows, and is then trained on all of them. Test rows are scored and nothing else. The sets
 come in an order drawn once, so that the first few are a fair sample. Finished runs are kept in
-`outputs/networks.jsonl` and not repeated. Runs of the head take ten seconds of one core, in pytorch-tabular minutes.
+`outputs/networks.jsonl` and not repeated. Runs of the head take half a minute of one core, in pytorch-tabular minutes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from _network_runs import CLEAN, EVIDENCE, FOREST, MLP, NONE, TABULAR, TAUGHT, WAYS, run
+from _network_runs import CLEAN, EVIDENCE, FOREST, IN_HOSTS, MLP, NONE, TABULAR, TAUGHT, WAYS, run
 from joblib import Parallel, delayed
 from scipy.stats import wilcoxon
 
@@ -37,8 +37,10 @@ def suite(data: Path) -> list[str]:
     return list(np.random.default_rng(0).permutation(names))
 
 
-def records(data: Path, names: list[str], seeds: range, models: Iterable[str], n_jobs: int) -> pd.DataFrame:
-    """Records of all runs; those that are on file are not repeated."""
+def records(
+    data: Path, names: list[str], seeds: range, models: Iterable[str], n_jobs: int, *, running: bool = True
+) -> pd.DataFrame:
+    """Records of all runs; those that are on file are not repeated, and all there are if none is to run."""
     RECORDS.parent.mkdir(exist_ok=True)
     done = [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
     have = {(record["set"], record["seed"], record["model"], record["way"]) for record in done}
@@ -46,9 +48,9 @@ def records(data: Path, names: list[str], seeds: range, models: Iterable[str], n
     for model in models:
         for seed in seeds:
             for name in names:
-                titles = [FOREST] if model == FOREST else list(WAYS)
+                titles = {FOREST: [FOREST], "mlp": list(WAYS)}.get(model, list(IN_HOSTS))
                 titles = [title for title in titles if (name, seed, model, title) not in have]
-                if titles:
+                if titles and running:
                     effort = MLP if model == "mlp" else TABULAR
                     missing.append(delayed(run)(data, name, seed, model=model, titles=titles, effort=effort))
     runs = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(missing)
@@ -151,6 +153,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=len(SEEDS), help="splits of the mlp head")
     parser.add_argument("--host-seeds", type=int, default=3, help="splits in pytorch-tabular")
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--tables", action="store_true", help="of the records there are, without further runs")
     parser.add_argument("--output", type=Path, help="also write the tables into this page, after the line that says so")
     args = parser.parse_args()
     if not (args.data / "index.csv").exists():
@@ -158,9 +161,10 @@ def main() -> None:
     data = args.data.resolve()
     names = (args.sets or suite(data))[: args.n_sets]
     hosts = [model for model in args.models if model != "mlp"]
-    frame = records(data, names, SEEDS[: args.seeds], [FOREST, *({"mlp"} & {*args.models})], args.jobs)
+    how = {"n_jobs": args.jobs, "running": not args.tables}
+    frame = records(data, names, SEEDS[: args.seeds], [FOREST, *({"mlp"} & {*args.models})], **how)
     if hosts:
-        frame = pd.concat([frame, records(data, names, SEEDS[: args.host_seeds], hosts, args.jobs)])
+        frame = pd.concat([frame, records(data, names, SEEDS[: args.host_seeds], hosts, **how)])
     text = page(frame)
     print(text)
     if args.output:

@@ -7,8 +7,10 @@ from genlabel_plugins._version import __version__
 
 if TYPE_CHECKING:
     from genlabel_plugins.densities import (
+        CrossFit,
         Density,
         FromClassifier,
+        Parents,
         PerClass,
         RunningGaussian,
         list_backends,
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BatchMix",
     "ColumnCutMix",
+    "CrossFit",
     "CutMix",
     "Density",
     "DistanceAlpha",
@@ -73,6 +76,7 @@ __all__ = [
     "Mixup",
     "NearestLabel",
     "NetworkDensity",
+    "Parents",
     "PerClass",
     "PosteriorLabel",
     "RatioSearch",

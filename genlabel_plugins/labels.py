@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from genlabel_plugins._checks import check_labels, check_positive
+from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.mixing.inputs import Inputs, one_hot
 from genlabel_plugins.mixing.intrusion import TrainingSamples
 from genlabel_plugins.mixing.mixers import Mixed
@@ -97,36 +98,53 @@ class PosteriorLabel(nn.Module):
 
     def forward(self, mixed: Mixed) -> Tensor:
         """Labels of a mixed batch, shape `(B, C)`."""
-        return self.relabel(mixed.x, mixed.y_mix, mixed.is_mixed)
+        parents = None
+        if self.wants_parents and mixed.clean is not None:
+            parents = mixed.parents(self.features(mixed.clean))
+        return self.relabel(mixed.x, mixed.y_mix, mixed.is_mixed, parents)
+
+    @property
+    def wants_parents(self) -> bool:
+        """Whether the relabeler leaves out the rows that a mixed one was made of."""
+        return bool(getattr(self.relabeler, "wants_parents", False))
+
+    def refuse_parents(self, why: str) -> None:
+        """Raise `ValueError` if the relabeler leaves parents out, which cannot be known for the reason given."""
+        if self.wants_parents:
+            raise ValueError(f"leave_parents_out and cross_fit need the parents of mixed rows, but {why}")
 
     @torch.no_grad()
     def observe(self, x: Any, target: Tensor) -> None:
         """Show clean inputs `(B, *)` and their classes `(B,)` to a `Relabeling` that wants to see them."""
         if isinstance(self.relabeler, Relabeling) and self.relabeler.wants_clean:
-            self.relabeler.observe(self._features(x), target)
+            self.relabeler.observe(self.features(x), target)
 
     @torch.no_grad()
-    def relabel(self, x_mix: Any, y_mix: Tensor, mixed: Tensor | None = None) -> Tensor:
+    def relabel(self, x_mix: Any, y_mix: Tensor, mixed: Tensor | None = None, parents: Parents | None = None) -> Tensor:
         """Labels of mixed inputs, `(B, *), (B, C) -> (B, C)`.
 
         Args:
             x_mix: Mixed inputs, shape `(B, *)`.
             y_mix: Mixed labels, shape `(B, C)`.
             mixed: Which rows are mixtures, shape `(B,)`; by default those whose label shows two classes.
+            parents: The rows that each was made of, for a relabeler that leaves them out.
 
         Raises:
             ValueError: For a mapping of several inputs without `embed`, or if the first labels are no probabilities.
         """
-        features = self._features(x_mix)
+        features = self.features(x_mix)
         if isinstance(self.relabeler, Relabeling):
-            return self.relabeler.label(features, y_mix, mixed)
+            return self.relabeler.label(features, y_mix, mixed, parents)
         if not self._checked:
             check_labels(y_mix)
             self._checked = True
         mixed = shows_mixture(y_mix) if mixed is None else mixed
-        return torch.where(mixed[:, None], self.relabeler.relabel(features, y_mix), y_mix)
+        known = {"parents": parents} if self.wants_parents else {}
+        return torch.where(mixed[:, None], self.relabeler.relabel(features, y_mix, **known), y_mix)
 
-    def _features(self, x: Any) -> Tensor:
+    @torch.no_grad()
+    def features(self, x: Any) -> Tensor:
+        """Features of inputs as the relabeler knows them, `(B, *) -> (B, D)`."""
         features = x if self.embed is None else self.embed(x)
         if not isinstance(features, Tensor):
             raise ValueError(f"embed must make one tensor of the inputs {sorted(features)}, got {self.embed}")

@@ -10,6 +10,8 @@ from torch import Tensor
 from genlabel_plugins._checks import check_number, check_tensor
 from genlabel_plugins._state import LearntState, full_precision
 from genlabel_plugins.densities._temperature import best_temperature, tone_down
+from genlabel_plugins.densities.cross_fit import CrossFit
+from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.densities.registry import make_backend
 from genlabel_plugins.scoring import held_out
 
@@ -50,6 +52,9 @@ class GenLabel(LearntState):
         priors: `"uniform"` (the paper), `"empirical"` (training frequencies) or one number per class.
         top_k: Keep only the `top_k` most likely classes (Algorithm 3 keeps 2); by default all.
         temperature: Divides the log-posterior; above 1 softens it.
+        leave_parents_out: Label each mixed row as if the densities had been fitted without the two rows that it is of,
+            which else lie next to it. For `"kde"`, `"nn"`, and `"gm"` of one full or tied component.
+        cross_fit: The same for any density or teacher, by that many folds: see `CrossFit`.
 
     Raises:
         ValueError: On an option out of range, naming the value and the choices.
@@ -75,6 +80,8 @@ class GenLabel(LearntState):
         priors: Literal["uniform", "empirical"] | Any = "uniform",
         top_k: int | None = None,
         temperature: float = 1.0,
+        leave_parents_out: bool = False,
+        cross_fit: int | None = None,
     ) -> None:
         super().__init__()
         _check_gamma(gamma)
@@ -84,7 +91,14 @@ class GenLabel(LearntState):
         check_number("temperature", temperature, 0)
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
-        self.density = make_backend(backend)
+        self.density = make_backend(backend) if cross_fit is None else CrossFit(backend, n_folds=cross_fit)
+        if leave_parents_out and not getattr(self.density, "leaves_parents_out", False):
+            raise ValueError(
+                "leave_parents_out goes with kde, nn, and gm of one full or tied component, got "
+                f"{self.density!r}: cross_fit=5 does the same for any density"
+            )
+        self.leave_parents_out = leave_parents_out
+        self.cross_fit = cross_fit
         self.gamma = gamma
         self.priors = priors
         self.top_k = top_k
@@ -147,24 +161,37 @@ class GenLabel(LearntState):
             fallback = y_gen.new_full((), 1 / y_gen.shape[1]) if prior is None else prior.softmax(-1)
             return torch.where(y_gen.sum(-1, keepdim=True).isnan(), fallback.to(y_gen), y_gen)
 
+    @property
+    def wants_parents(self) -> bool:
+        """Whether `relabel` asks for the parents of mixed rows."""
+        return self.leave_parents_out or isinstance(self.density, CrossFit)
+
     @torch.no_grad()
-    def relabel(self, x: Tensor, y_mix: Tensor, gamma: float | Tensor | None = None) -> Tensor:
+    def relabel(
+        self, x: Tensor, y_mix: Tensor, gamma: float | Tensor | None = None, parents: Parents | None = None
+    ) -> Tensor:
         """Blend `y_mix` with the posterior at `x`, `(B, *), (B, C) -> (B, C)`.
 
         Args:
             x: Mixed inputs, shape `(B, *)`.
             y_mix: Mixed labels, shape `(B, C)`; the result has their dtype, and float32 for half precision.
             gamma: Overrides the constructor's for this batch; a float or shape `(B,)`.
+            parents: The rows that each was made of, which are left out if the options say so.
 
         Raises:
-            ValueError: If `y_mix` has another number of classes than the densities, or gamma lies outside [0, 1].
+            ValueError: If `y_mix` has another number of classes than the densities, gamma lies outside [0, 1], or
+                parents are wanted and not given.
         """
         gamma = self.gamma if gamma is None else gamma
         _check_gamma(gamma)
         y_mix = y_mix.to(torch.promote_types(y_mix.dtype, torch.float32))
         if not isinstance(gamma, Tensor) and gamma == 0:
             return y_mix
-        y_gen = self._posterior(x)
+        if self.wants_parents and parents is None:
+            raise ValueError(
+                "leave_parents_out and cross_fit need relabel(x, y_mix, parents=Parents(...)), got no parents"
+            )
+        y_gen = self._posterior(x, parents if self.wants_parents else None)
         if y_gen.shape != y_mix.shape:
             raise ValueError(
                 f"y_mix must have shape {tuple(y_gen.shape)} (rows of x, classes seen in fit), got {tuple(y_mix.shape)}"
@@ -176,11 +203,11 @@ class GenLabel(LearntState):
         n_fallback += silent.count_nonzero()
         return blend(y_mix, torch.where(silent, y_mix, y_gen.to(y_mix.dtype)), gamma)
 
-    def _posterior(self, x: Tensor) -> Tensor:
+    def _posterior(self, x: Tensor, parents: Parents | None = None) -> Tensor:
         """Posterior `(B, C)`; NaN in rows on which the densities say nothing."""
         check_tensor("x", x)
         with full_precision(x):
-            score = self.density.log_prob(x)
+            score = self.density.log_prob(x) if parents is None else self.density.log_prob_without(x, parents)
             certainty = getattr(self.density, "temperature_", None)
             score = score if certainty is None else score / certainty  # the marginal that `log_prob` keeps cancels
             return class_posterior(self._with_prior(score), top_k=self.top_k, temperature=self.temperature)
@@ -197,7 +224,9 @@ class GenLabel(LearntState):
 
     def extra_repr(self) -> str:
         """Options of the relabeler, as `repr` shows them."""
-        return f"gamma={self.gamma}, priors={self.priors!r}, top_k={self.top_k}, temperature={self.temperature}"
+        parents = ", leave_parents_out=True" if self.leave_parents_out else ""
+        shown = f"gamma={self.gamma}, priors={self.priors!r}, top_k={self.top_k}, temperature={self.temperature}"
+        return shown + parents
 
 
 def class_posterior(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from genlabel_plugins._checks import check_labels, check_number, check_target, check_tensor
 from genlabel_plugins._label_meter import LabelMeter, largest_entropy
 from genlabel_plugins._state import full_precision
+from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.densities.running import RunningGaussian
 from genlabel_plugins.relabeler import GAMMA, GenLabel, Relabeler, blend
 
@@ -99,6 +100,11 @@ class Relabeling(nn.Module):
         return self.joint and not self.idle and self.step >= self.due
 
     @property
+    def wants_parents(self) -> bool:
+        """Whether `label` asks for the parents of mixed rows, which the relabeler leaves out."""
+        return bool(getattr(self.relabeler, "wants_parents", False)) and not self.idle
+
+    @property
     def ready(self) -> bool:
         """Whether there are class statistics, or a relabeler fitted before training."""
         return not self.joint or self.relabeler.density.mean_ is not None
@@ -127,7 +133,13 @@ class Relabeling(nn.Module):
             self.due = self.step + self.stats_every
 
     @torch.no_grad()
-    def label(self, features: Tensor, y_lin: Tensor, mixed: Tensor | bool | None = None) -> Tensor:
+    def label(
+        self,
+        features: Tensor,
+        y_lin: Tensor,
+        mixed: Tensor | bool | None = None,
+        parents: Parents | None = None,
+    ) -> Tensor:
         """Correct the labels of a mixed batch.
 
         Args:
@@ -135,6 +147,7 @@ class Relabeling(nn.Module):
             y_lin: Labels mixed by lam, shape `(B, C)`.
             mixed: Which rows are mixtures, shape `(B,)`, or one answer for all: False only counts the rows. By default
                 those whose label shows two classes; a mixture within one class cannot be told from a clean row then.
+            parents: The rows that each was made of, for a relabeler that leaves them out.
 
         Returns:
             Labels, shape `(B, C)`, in float32 or better; rows sum to one.
@@ -152,7 +165,7 @@ class Relabeling(nn.Module):
         self._follow(y_lin)
         mixed = _as_mask(mixed, y_lin)
         with full_precision(y_lin):
-            own: dict[str, Any] = {"gamma": 1.0} if isinstance(self.relabeler, GenLabel) else {}
+            own: dict[str, Any] = {"gamma": 1.0, "parents": parents} if isinstance(self.relabeler, GenLabel) else {}
             y_gen = self.relabeler.relabel(features, y_lin, **own).to(y_lin)
             self.meter.rows += len(y_lin)
             self.meter.add(y_gen, y_lin, mixed)

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from genlabel_plugins.densities import Density
+from genlabel_plugins.densities import CrossFit, Density
 
 
 def classifier_accuracy(
@@ -69,6 +69,7 @@ def held_out(
         raise ValueError(f"n_folds must be None or at least 2, got {n_folds}")
     from sklearn.model_selection import StratifiedKFold  # noqa: PLC0415 - its import takes longer than torch's
 
+    model = of_all_rows(copy.deepcopy(model))
     generator = generator or torch.Generator().manual_seed(0)
     seed = int(torch.randint(2**31, (), generator=generator))
     row = torch.arange(len(x), device=x.device)
@@ -86,6 +87,15 @@ def held_out(
         is_test = torch.isin(group, torch.as_tensor(test, device=x.device))
         fitted = fit_copy(model, x[~is_test], target[~is_test], n_classes)
         yield _log_joint(fitted, x[is_test]), target[is_test]
+
+
+def of_all_rows(model: Any) -> Any:
+    """The model with the density that `CrossFit` fits to all rows, whose copies no score asks for; it is changed."""
+    if isinstance(model, CrossFit):
+        return model.density
+    if isinstance(getattr(model, "density", None), CrossFit):
+        model.density = model.density.density
+    return model
 
 
 def fit_copy(model: Any, x: Tensor, target: Tensor, n_classes: int, generator: torch.Generator | None = None) -> Any:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from genlabel_plugins.densities._ranks import State
+
 CHUNK_ROWS = 4_096  # a chunk of 64 features in float64 stays in cache
 
 
@@ -163,3 +165,15 @@ def scaled_moments(
         unit *= torch.full_like(unit, 2.0).pow(power)
     moments = class_moments(x, target, n_classes, diagonal=diagonal, origin=subtracted, unit=unit)
     return ScaledMoments(unit, origin, moments)
+
+
+def moments_of(state: State) -> ScaledMoments:
+    """Moments in the state of a stream."""
+    moments = ClassMoments(state["count"].double(), *(state[name] for name in ("mean", "scatter", "third", "fourth")))
+    return ScaledMoments(state["unit"], state["origin"], moments)
+
+
+def state_of(scaled: ScaledMoments) -> State:
+    """Fields of the state of a stream that hold moments."""
+    _, mean, scatter, third, fourth = scaled.moments
+    return {"unit": scaled.unit, "mean": mean, "scatter": scatter, "third": third, "fourth": fourth}

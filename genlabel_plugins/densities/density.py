@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins._state import LearntState, accumulator, as_rows, check_fit_inputs, full_precision, not_fitted
+from genlabel_plugins.densities.parents import Parents
 
 
 class Density(LearntState):
@@ -86,15 +87,48 @@ class Density(LearntState):
             NotFittedError: Before `fit`.
             ValueError: If the rows have another number of features than the training rows.
         """
-        rows, present, n_classes = self._rows(x), self.present_, len(self.class_count_)
+        rows = self._rows(x)
         if not len(rows):
-            return rows.new_empty(0, n_classes)
+            return rows.new_empty(0, len(self.class_count_))
         with torch.no_grad(), full_precision(x):
-            log_prob = self._log_prob(rows)  # (B, K)
-            if len(present) == n_classes:
-                return log_prob
-            absent = log_prob.new_full((len(x), n_classes), -torch.inf)
-            return absent.index_copy(1, present, log_prob)
+            return self._of_all_classes(self._log_prob(rows))
+
+    @property
+    def leaves_parents_out(self) -> bool:
+        """Whether `log_prob_without` can be had."""
+        return False
+
+    def log_prob_without(self, x: Tensor, parents: Parents) -> Tensor:
+        """Log-densities of all classes as if fitted without the parents of each row, `(B, *) -> (B, C)`.
+
+        What is chosen by all rows together stays: the units in which distances are measured, bandwidths, weights of
+        shrinkage. A class keeps the parents if it has no other rows.
+
+        Raises:
+            ValueError: If the density cannot leave single rows out.
+        """
+        if not self.leaves_parents_out:
+            raise ValueError(
+                f"{self!r} cannot leave single rows out: cross_fit=5 leaves out whole folds of any density"
+            )
+        rows, x_i, x_j = (self._rows(part) for part in (x, parents.x_i, parents.x_j))
+        if not len(rows):
+            return rows.new_empty(0, len(self.class_count_))
+        target_i, target_j = parents.target_i, parents.target_j
+        if len(self.present_) < len(self.class_count_):
+            compact = ((self.class_count_ > 0).cumsum(0) - 1).clamp(min=0)
+            target_i, target_j = compact[target_i], compact[target_j]
+        known = Parents(x_i, target_i, x_j, target_j)
+        with torch.no_grad(), full_precision(x):
+            return self._of_all_classes(self._log_prob_without(rows, known))
+
+    def _of_all_classes(self, log_prob: Tensor) -> Tensor:
+        """Log-densities of the classes with rows, `(B, K)`, beside those that are minus infinity, `(B, C)`."""
+        present, n_classes = self.present_, len(self.class_count_)
+        if len(present) == n_classes:
+            return log_prob
+        absent = log_prob.new_full((len(log_prob), n_classes), -torch.inf)
+        return absent.index_copy(1, present, log_prob)
 
     def _rows(self, x: Tensor) -> Tensor:
         """Centered rows in the precision of the densities, `(B, *) -> (B, D)`."""
@@ -115,6 +149,10 @@ class Density(LearntState):
     def _log_prob(self, x: Tensor) -> Tensor:
         """Log-densities of the classes with rows at centered rows, `(B, D) -> (B, K)`."""
         raise NotImplementedError(f"{type(self).__name__} must define _log_prob")
+
+    def _log_prob_without(self, x: Tensor, parents: Parents) -> Tensor:
+        """`_log_prob` without the parents of each row, which are centered rows of compact targets."""
+        raise NotImplementedError(f"{type(self).__name__} must define _log_prob_without")
 
     @property
     def n_classes(self) -> int:

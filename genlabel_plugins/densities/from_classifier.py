@@ -67,6 +67,11 @@ class FromClassifier(LearntState):
         return self
 
     @property
+    def keeps_state(self) -> bool:
+        """Whether a state dict holds all that was learnt; what a classifier of scikit-learn learns is in none."""
+        return _is_fitted(self.classifier)
+
+    @property
     def n_classes(self) -> int:
         """Number of classes C, counted by `fit` or known to a fitted scikit-learn classifier."""
         if self.class_count_ is not None:

@@ -61,6 +61,9 @@ class GenLabelLoss(nn.Module):
             not hasattr(mix, "deferred") or isinstance(getattr(mix, "label", None), PosteriorLabel)
         ):
             raise ValueError(f"mix must be a LabeledMix with linear labels, got {mix!r}")
+        PosteriorLabel(relabeling).refuse_parents(
+            "this loss sees features of mixed rows alone: use GenLabelMix(embed=)"
+        )
         self.base = base
         self.relabeling = relabeling
         self.__dict__["mix"] = mix  # no submodule: its state is its own

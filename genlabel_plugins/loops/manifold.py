@@ -63,6 +63,8 @@ class ManifoldMix:
         self.layers = list(layers)
         self.mix = mix
         self.label = None if relabeler is None else PosteriorLabel(relabeler)
+        if self.label is not None:
+            self.label.refuse_parents("a hidden layer is mixed, and no clean row reaches the head")
         self.head = head
         self.generator = generator
 

@@ -46,6 +46,7 @@ class RelabelTransform(nn.Module):
         super().__init__()
         self.transform = transform
         self.label = PosteriorLabel(relabeler, embed)
+        self.label.refuse_parents("a transform of another library does not tell them: use GenLabelMix")
         self._checked = False  # the first class indices of kornia are; a check waits for the device
 
     def forward(self, *batch: Any) -> tuple[Any, Tensor]:

@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_feature_names, _check_n_features, ch
 from torch import Tensor
 
 from genlabel_plugins._checks import check_number
+from genlabel_plugins.densities import CrossFit, FromClassifier
 from genlabel_plugins.densities.backends.mixed_types import MixedTypes, encode_rows
 from genlabel_plugins.densities.registry import make_backend
 from genlabel_plugins.mixing._columns import Columns, class_names, read_columns, take_labels
@@ -157,7 +158,7 @@ class TableSampler(BaseEstimator, ABC):  # type: ignore[misc]
 
     def _make_density(self, rows: Rows) -> Any:
         backend = copy.deepcopy(self.backend)
-        if not rows.cardinality:
+        if not rows.cardinality or isinstance(backend, CrossFit | FromClassifier):  # a teacher sees all columns
             return make_backend(backend)
         continuous = "gm" if backend == "mixed_types" else backend
         return MixedTypes(cardinality=rows.cardinality, continuous=continuous)

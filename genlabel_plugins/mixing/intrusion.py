@@ -47,8 +47,9 @@ class TrainingSamples(nn.Module):
         super().__init__()
         rows, target, count = _distinct(x, target)
         self.density = make_backend("nn").fit(rows, target)
-        for name, buffer in self.density.named_buffers():  # a checkpoint need not hold the training rows
-            self.density.register_buffer(name, buffer, persistent=False)
+        for module in self.density.modules():  # a checkpoint need not hold the training rows
+            for name, buffer in module.named_buffers(recurse=False):
+                module.register_buffer(name, buffer, persistent=False)
         n_samples = self.density.class_count_[self.density.present_]
         self.register_buffer("count", count, persistent=False)
         self.register_buffer("first", n_samples.cumsum(0) - n_samples, persistent=False)
@@ -232,7 +233,8 @@ def _unmixed(x: Inputs, target: Tensor, mixed: Mixed) -> Mixed:
     """The batch itself, every row its own partner."""
     itself = torch.arange(len(target), device=target.device)
     y = one_hot(target, mixed.y_mix.shape[1], mixed.y_mix)
-    return Mixed(x=x, y_mix=y, target_i=target, target_j=target, partner=itself, lam=torch.ones_like(mixed.lam))
+    lam = torch.ones_like(mixed.lam)
+    return Mixed(x=x, y_mix=y, target_i=target, target_j=target, partner=itself, lam=lam, clean=x)
 
 
 def _choose(mask: Tensor, chosen: Mixed, other: Mixed) -> Mixed:
@@ -248,6 +250,7 @@ def _choose(mask: Tensor, chosen: Mixed, other: Mixed) -> Mixed:
         target_j=choose(chosen.target_j, other.target_j),
         partner=choose(chosen.partner, other.partner),
         lam=choose(chosen.lam, other.lam),
+        clean=other.clean,
     )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import get_worker_info
 
 from genlabel_plugins._checks import check_number, check_positive, check_target
+from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.mixing.inputs import (
     Inputs,
     check_batch,
@@ -40,6 +41,7 @@ class Mixed:
         partner: Row that each row is mixed with, shape `(B,)`; a row may be its own partner.
         lam: Share of the row itself, shape `(B,)`; what was really mixed, after any correction.
         row: The rows' own places in the batch that `partner` counts in, shape `(B,)`; by default all, in order.
+        clean: Inputs before mixing, which `row` and `partner` count in, for labels that leave them out; perhaps None.
     """
 
     x: Inputs
@@ -49,6 +51,12 @@ class Mixed:
     partner: Tensor
     lam: Tensor
     row: Tensor | None = None
+    clean: Inputs | None = None
+
+    def parents(self, rows: Tensor) -> Parents:
+        """The two rows that each mixed one was made of, out of clean rows `(N, *)` as densities know them."""
+        own = rows if self.row is None else rows[self.row]
+        return Parents(own, self.target_i, rows[self.partner], self.target_j)
 
     @property
     def is_mixed(self) -> Tensor:
@@ -127,7 +135,7 @@ class Mixer(ABC):
         x_mix, lam = self.combine(x, target, partner, lam)
         target_j = target[partner]
         y_mix = torch.lerp(one_hot(target_j, self.n_classes, lam), one_hot(target, self.n_classes, lam), lam[:, None])
-        return Mixed(x=x_mix, y_mix=y_mix, target_i=target, target_j=target_j, partner=partner, lam=lam)
+        return Mixed(x=x_mix, y_mix=y_mix, target_i=target, target_j=target_j, partner=partner, lam=lam, clean=x)
 
     @abstractmethod
     def combine(self, x: Inputs, target: Tensor, partner: Tensor, lam: Tensor) -> tuple[Inputs, Tensor]:

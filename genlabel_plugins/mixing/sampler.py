@@ -7,6 +7,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.mixing._table_sampler import AnyStrategy, Proposal, Rows, TableSampler
 from genlabel_plugins.mixing.generative import RatioSearch
 from genlabel_plugins.relabeler import GAMMA, GenLabel
@@ -121,6 +122,8 @@ class GenLabelSampler(TableSampler):
         alpha: Concentration of `lam ~ Beta(alpha, alpha)`.
         gamma: Trust in the posterior `y_gen`, in [0, 1]; 0 is mixup.
         priors: `"uniform"` (the paper), `"empirical"` or one number per class, for the posterior.
+        leave_parents_out: Label each new row as if `"kde"`, `"nn"` or `"gm"` had not seen the two rows that it is of.
+        cross_fit: The same for any density, by that many folds.
         soft_labels: Return labels `(N, C)` in the order of `classes_` instead of class names.
         random_state: Seed, or a `RandomState`.
 
@@ -157,6 +160,8 @@ class GenLabelSampler(TableSampler):
         alpha: float = 1.0,
         gamma: float = GAMMA,
         priors: Any = "uniform",
+        leave_parents_out: bool = False,
+        cross_fit: int | None = None,
         soft_labels: bool = False,
         random_state: Any = None,
     ) -> None:
@@ -165,12 +170,16 @@ class GenLabelSampler(TableSampler):
         self.alpha = alpha
         self.gamma = gamma
         self.priors = priors
+        self.leave_parents_out = leave_parents_out
+        self.cross_fit = cross_fit
         self.soft_labels = soft_labels
         self.random_state = random_state
 
     def _learn(self, rows: Rows) -> None:
         density = self._make_density(rows)
-        self.genlabel_ = GenLabel(density, gamma=self.gamma, priors=self.priors).fit(rows.x, rows.target)
+        left_out: dict[str, Any] = {"leave_parents_out": self.leave_parents_out, "cross_fit": self.cross_fit}
+        genlabel = GenLabel(density, gamma=self.gamma, priors=self.priors, **left_out)
+        self.genlabel_ = genlabel.fit(rows.x, rows.target)
 
     def _propose(self, rows: Rows, c: Tensor) -> Proposal:
         i = rows.draw(c)
@@ -181,6 +190,7 @@ class GenLabelSampler(TableSampler):
         numbers, source, x = rows.settle(between, i, j)
         y_mix = torch.zeros(len(c), len(self.classes_), dtype=rows.x.dtype)
         y_mix.scatter_add_(1, c[:, None], lam).scatter_add_(1, rows.target[j][:, None], 1 - lam)
-        y = self.genlabel_.relabel(x, y_mix)
+        parents = Parents(rows.x[i], c, rows.x[j], rows.target[j])
+        y = self.genlabel_.relabel(x, y_mix, parents=parents)
         attained = (x == between).all(1)
         return Proposal(numbers=numbers, source=source, y=y, good=y.argmax(1) == c, attained=attained)

@@ -31,6 +31,8 @@ class MixOptions:
         priors: Priors of the posterior, as `GenLabel` takes them.
         sigma: Width of the logistic label.
         exclude_intrusion: Leave mixed rows that intrude out of the loss (the paper's mixup without intrusion).
+        leave_parents_out: Label mixed rows as if the densities had not seen the two rows that they are of.
+        cross_fit: The same for any density, by that many folds.
     """
 
     mix: str = "mixup"
@@ -39,6 +41,13 @@ class MixOptions:
     priors: Any = "uniform"
     sigma: float = 0.1
     exclude_intrusion: bool = False
+    leave_parents_out: bool = False
+    cross_fit: int | None = None
+
+    @property
+    def left_out(self) -> dict[str, Any]:
+        """What of them tells `GenLabel` to leave the rows out that were mixed."""
+        return {"leave_parents_out": self.leave_parents_out, "cross_fit": self.cross_fit}
 
 
 class Batch(NamedTuple):
@@ -96,7 +105,8 @@ class CandidateBatches:
         self.mixer = mixer
         backends = dict.fromkeys(backend for _, backend, _ in self.policies if backend is not None)
         if relabelers is None:
-            relabelers = fit_relabelers(table, backends, n_classes, options.priors, generator.initial_seed())
+            seed = generator.initial_seed()
+            relabelers = fit_relabelers(table, backends, n_classes, options.priors, seed, **options.left_out)
         self.relabelers = {backend: relabelers[backend] for backend in backends}
         self.named: dict[str, Callable[[Mixed], Tensor]] = {"mixup": linear_label}
         self.named["logistic"] = LogisticLabel(options.sigma)
@@ -138,7 +148,9 @@ class CandidateBatches:
     def _labels(self, mixed: Mixed) -> Tensor:
         """Labels by all policies, `(B, C, V)`."""
         assert isinstance(mixed.x, Tensor)
-        y_gen = {key: relabeler.relabel(mixed.x, mixed.y_mix, gamma=1.0) for key, relabeler in self.relabelers.items()}
+        assert isinstance(mixed.clean, Tensor)
+        how: dict[str, Any] = {"gamma": 1.0, "parents": mixed.parents(mixed.clean)}
+        y_gen = {key: relabeler.relabel(mixed.x, mixed.y_mix, **how) for key, relabeler in self.relabelers.items()}
         labels = [
             blend(mixed.y_mix, y_gen[backend], gamma) if scheme == "genlabel" else self.named[scheme](mixed)
             for scheme, backend, gamma in self.policies
@@ -152,15 +164,15 @@ def policy_of(candidate: Candidate) -> tuple[str, Any, float]:
 
 
 def fit_relabelers(
-    table: TrainingTable, backends: Iterable[Any], n_classes: int, priors: Any, seed: int
+    table: TrainingTable, backends: Iterable[Any], n_classes: int, priors: Any, seed: int, **left_out: Any
 ) -> dict[Any, GenLabel]:
     """Relabelers by backend, fitted to the rows of a table; an object is copied."""
     rows = slice(None) if table.density_rows is None else table.density_rows
     x, target = table.x[rows], table.target[rows]
+    relabelers = {backend: GenLabel(backend, priors=priors, **left_out) for backend in backends if backend is not None}
     return {
-        backend: fit_copy(GenLabel(backend, priors=priors), x, target, n_classes, torch.Generator().manual_seed(seed))
-        for backend in dict.fromkeys(backends)
-        if backend is not None
+        backend: fit_copy(relabeler, x, target, n_classes, torch.Generator().manual_seed(seed))
+        for backend, relabeler in relabelers.items()
     }
 
 

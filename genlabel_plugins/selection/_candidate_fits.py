@@ -49,7 +49,8 @@ def candidate_log_p(
     """
     backends = list(dict.fromkeys(candidate.backend for candidate in candidates))
     clean = [table for table, _ in tables]
-    relabelers = [fit_relabelers(table, backends, n_classes, options.priors, seed) for table in clean]
+    how = (n_classes, options.priors, seed)
+    relabelers = [fit_relabelers(table, backends, *how, **options.left_out) for table in clean]
     x = [table.standardize(part) for table, part in zip(clean, rows, strict=True)]
     for kind in get_args(Kind):
         places = [m for m, candidate in enumerate(candidates) if candidate.kind == kind]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
+from genlabel_plugins import Parents
 from genlabel_plugins.labels import PosteriorLabel
 
 try:
@@ -81,9 +82,15 @@ class GenLabelMixUp(keras.layers.MixUp):  # type: ignore[misc]
         label.to(images.device)
         label.observe(self.backend.cast(images, self.compute_dtype), labels.to(images.device).argmax(1))
         mixed = super().call({**data, "labels": labels}, training=training)
-        own: Tensor = self.__dict__["_drawn"].mixed.to(images.device)
+        drawn = self.__dict__["_drawn"]
+        parents = None
+        if label.wants_parents:
+            clean = label.features(self.backend.cast(images, self.compute_dtype))
+            parents = Parents.in_batch(clean, labels.to(images.device).argmax(1), drawn.partner.to(images.device))
         with torch.no_grad():
-            y = label.relabel(mixed["images"], mixed["labels"].to(images.device), own)
+            y = label.relabel(
+                mixed["images"], mixed["labels"].to(images.device), drawn.mixed.to(images.device), parents
+            )
         return {**mixed, "labels": y}
 
     def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
@@ -96,6 +103,7 @@ class GenLabelMixUp(keras.layers.MixUp):  # type: ignore[misc]
         weight, partner = drawn["mix_weight"], drawn["permutation_order"]
         row = torch.arange(len(partner), device=partner.device)
         self.__dict__["_drawn"].mixed = (weight > 0) & (weight < 1) & (partner != row)
+        self.__dict__["_drawn"].partner = partner
         return drawn
 
     def get_config(self) -> dict[str, Any]:

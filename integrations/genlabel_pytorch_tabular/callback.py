@@ -50,6 +50,8 @@ class GenLabelCallback(Callback):
             densities are fitted in latent space, as in the paper, and none elsewhere.
         keep_clean: Train on the clean batch beside the mixed one, at equal weight.
         fresh_head: Draw the head anew when Algorithm 2 freezes what is before it, as the paper's experiments do.
+        leave_parents_out: Label each mixed row as if `"kde"`, `"nn"` or `"gm"` had not seen the two rows that it is of.
+        cross_fit: The same for any backend, by that many folds; in latent space both take `keep_clean`.
 
     Raises:
         ValueError: On an option out of range, naming the value and the choices.
@@ -79,6 +81,8 @@ class GenLabelCallback(Callback):
         warmup_epochs: int | None = None,
         keep_clean: bool = False,
         fresh_head: bool = False,
+        leave_parents_out: bool = False,
+        cross_fit: int | None = None,
     ) -> None:
         self.options = Options(
             backend=backend,
@@ -95,6 +99,8 @@ class GenLabelCallback(Callback):
             warmup_epochs=warmup_epochs,
             keep_clean=keep_clean,
             fresh_head=fresh_head,
+            leave_parents_out=leave_parents_out,
+            cross_fit=cross_fit,
         )
         self._session: Session | None = None
         self._state: dict[str, Any] = {}  # of a session that is over, or that a checkpoint was made in

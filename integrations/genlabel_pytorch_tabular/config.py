@@ -61,6 +61,12 @@ class GenLabelFields:
     genlabel_fresh_head: bool = field(
         default=False, metadata={"help": "Draw the head anew after the warm-up of Algorithm 2"}
     )
+    genlabel_leave_parents_out: bool = field(
+        default=False, metadata={"help": "Label as if the density had not seen the two rows that were mixed"}
+    )
+    genlabel_cross_fit: Optional[int] = field(  # noqa: UP045
+        default=None, metadata={"help": "Folds by which any density leaves out the rows that were mixed"}
+    )
 
     def __post_init__(self) -> None:
         """Check the host's fields, then ours.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins import classifier_accuracy
+from genlabel_plugins.scoring import of_all_rows
 
 N_ROWS = 5_000  # a fifth of them is left out
 
@@ -31,5 +32,5 @@ def held_out_accuracy(relabeler: Any, x: Tensor, target: Tensor, **options: Any)
     if not n_test:
         return math.nan
     test, train = order[:n_test], order[n_test:]
-    fitted = copy.deepcopy(relabeler).fit(x[train], target[train], **options)
+    fitted = of_all_rows(copy.deepcopy(relabeler)).fit(x[train], target[train], **options)
     return classifier_accuracy(fitted, x[test], target[test], n_folds=None)

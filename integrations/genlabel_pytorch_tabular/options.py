@@ -39,6 +39,8 @@ class Options:
     warmup_epochs: int | None = None
     keep_clean: bool = False
     fresh_head: bool = False
+    leave_parents_out: bool = False
+    cross_fit: int | None = None
 
     def __post_init__(self) -> None:
         """Check each option, then those that exclude each other."""
@@ -48,6 +50,7 @@ class Options:
         check_number("gamma", self.gamma, 0, 1)
         check_number("top_k", self.top_k, 1, none=True)
         check_number("warmup_epochs", self.warmup_epochs, 0, none=True)
+        check_number("cross_fit", self.cross_fit, 3, none=True, whole=True)
         for name in ("alpha", "temperature"):
             check_positive(name, getattr(self, name))
         for name, known in (("mix", Mix), ("pairing", PairingName)):
@@ -62,6 +65,12 @@ class Options:
             raise ValueError(f"mix='generative' needs densities of the inputs and space='input', got {self.space!r}")
         if self.mix in ("cutmix", "column_cutmix") and self.space == "embedding":
             raise ValueError(f"mix={self.mix!r} swaps values before any embedding: use space 'input' or 'latent'")
+        if (self.leave_parents_out or self.cross_fit is not None) and self.latent and not self.keep_clean:
+            raise ValueError(
+                "leave_parents_out and cross_fit need the features of clean rows in latent space: set keep_clean=True"
+            )
+        if (self.leave_parents_out or self.cross_fit is not None) and self.joint:
+            raise ValueError("leave_parents_out and cross_fit go with a backend that is fitted, got 'running'")
         if self.fresh_head and not self.freezes:
             raise ValueError(
                 "fresh_head goes with space='latent' and a backend that is fitted (Algorithm 2), got "

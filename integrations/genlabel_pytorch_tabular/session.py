@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins import Mixed
+from genlabel_plugins import Mixed, Parents
 from genlabel_plugins.mixing import clean_first, interpolate, one_hot
 from genlabel_pytorch_tabular.hosts import host_of
 from genlabel_pytorch_tabular.options import Options
@@ -158,6 +158,7 @@ class Session:
         step = Step(target, target, is_first, mixed)
         if not self.options.latent:
             step.rows = self._mixed_rows(mixed)
+            step.clean = self.relabelings.encode(x) if self.relabelings.each[0].wants_parents else None
         if self.options.doubles:
             step.written = torch.cat([target, target])
             self.host.write(batch, clean_first(x, mixed.x), step.written)
@@ -237,7 +238,7 @@ class Session:
         """Features of the forward that these logits come from; Algorithm 3 learns from the clean ones first."""
         n_rows = len(step.target)
         features = self.watch.features(logits, len(step.written))
-        step.rows = features[-n_rows:]
+        step.rows, step.clean = features[-n_rows:], features[:n_rows]
         if self.options.joint and not step.observed:
             step.observed = True
             for i, relabeling in enumerate(self.relabelings.each):
@@ -252,7 +253,11 @@ class Session:
         elif step.is_first and self.relabelings.samples is not None:
             shares = self.relabelings.samples.intrusion(rows, mixed.target_i, mixed.target_j)
             self.intrusion["intrusion"] = shares.mean()
-        y = self.relabelings.each[index].label(rows, y_mix, mixed.is_mixed)
+        relabeling, parents = self.relabelings.each[index], None
+        if relabeling.wants_parents:
+            assert step.clean is not None
+            parents = Parents.in_batch(step.clean, target, mixed.partner)
+        y = relabeling.label(rows, y_mix, mixed.is_mixed, parents)
         return clean_first(one_hot(target, y.shape[1], y), y) if self.options.keep_clean else y  # type: ignore[return-value]
 
     def _refuse_classes(self, module: nn.Module, args: Any, kwargs: dict[str, Any], output: Any) -> None:

@@ -22,6 +22,7 @@ class Step:
         is_first: Whether it is the first batch of an epoch, of which more is measured and checked.
         mixed: The mixed rows; None in the warm-up of Algorithm 3, which only watches.
         rows: Mixed rows as the densities know them, shape `(B, D)`; in latent space only when the head has run.
+        clean: The rows that they were made of, shape `(B, D)`, if they are at hand.
         labels: Corrected label of each target, `(B, C)`.
         observed: Whether the clean rows have been learned from, which they are once, however often a step is evaluated.
         n_calls: Calls of a loss with one of the targets.
@@ -33,6 +34,7 @@ class Step:
     is_first: bool
     mixed: Mixed | None = None
     rows: Tensor | None = None
+    clean: Tensor | None = None
     labels: dict[int, Tensor] = field(default_factory=dict)
     observed: bool = False
     n_calls: int = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins import Density, GenLabel, Relabeling, RunningGaussian, make_backend
+from genlabel_plugins import CrossFit, Density, FromClassifier, GenLabel, Relabeling, RunningGaussian, make_backend
 from genlabel_plugins.densities.backends.mixed_types import MixedTypes, encode_rows
 from genlabel_plugins.mixing import Inputs, TrainingSamples
 from genlabel_pytorch_tabular.held_out import held_out_accuracy
@@ -111,7 +111,8 @@ class TargetRelabelings:
 
     def load_state_dict(self, state: dict[str, Any], *, fitted: bool) -> bool:
         """Go on from a state; False if the densities keep none and are fitted anew."""
-        if fitted and not all(isinstance(each.relabeler.density, nn.Module) for each in self.each):
+        densities = [each.relabeler.density for each in self.each]
+        if fitted and not all(isinstance(each, nn.Module) and getattr(each, "keeps_state", True) for each in densities):
             return False
         for relabeling, saved in zip(self.each, state["each"], strict=True):
             relabeling.load_state_dict(saved)
@@ -126,9 +127,10 @@ class TargetRelabelings:
         rows, target = training_rows(self.trainer, self.module, self._read, self._streamed or None)
         for i, relabeling in enumerate(self.each):
             relabeler = relabeling.relabeler
-            known = {"n_classes": self.host.n_classes[i]} if isinstance(relabeler.density, Density) else {}
-            self.accuracy[i] = held_out_accuracy(relabeler, rows, target[:, i], **known)
             inner: Any = getattr(relabeler.density, "density", relabeler.density)
+            knows = isinstance(relabeler.density, Density) or isinstance(inner, Density | FromClassifier)
+            known = {"n_classes": self.host.n_classes[i]} if knows else {}
+            self.accuracy[i] = held_out_accuracy(relabeler, rows, target[:, i], **known)
             if hasattr(inner, "verbose") and "verbose" not in (self.options.backend_params or {}):
                 inner.verbose = shows_progress(self.trainer)
             relabeler.fit(rows, target[:, i], **known)
@@ -158,14 +160,17 @@ class TargetRelabelings:
         options = self.options
         params = dict(options.backend_params or {})
         blend: dict[str, Any] = {name: getattr(options, name) for name in ("gamma", "priors", "temperature")}
+        left_out: dict[str, Any] = {"leave_parents_out": options.leave_parents_out, "cross_fit": options.cross_fit}
         if options.joint:
             relabeling = Relabeling(n_classes, top_k=options.top_k or 2)
             relabeling.relabeler = GenLabel(RunningGaussian(n_classes, **params), top_k=options.top_k or 2, **blend)
             return relabeling
         # The backend's name, or a copy of it: each target and each training fits its own.
         own = options.backend if isinstance(options.backend, str) else copy.deepcopy(options.backend)
-        if self.host.cardinality and not options.latent:
+        if isinstance(own, CrossFit):  # around what knows of categories, too
+            own, left_out["cross_fit"] = own.density, own.n_folds
+        if self.host.cardinality and not options.latent and not isinstance(own, FromClassifier):
             density: Any = MixedTypes(cardinality=self.host.cardinality, continuous=own, continuous_params=params)
         else:
             density = make_backend(own, **params)
-        return Relabeling(n_classes, relabeler=GenLabel(density, top_k=options.top_k, **blend))
+        return Relabeling(n_classes, relabeler=GenLabel(density, top_k=options.top_k, **blend, **left_out))

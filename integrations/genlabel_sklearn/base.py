@@ -20,6 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
+from genlabel_plugins._checks import check_number
 from genlabel_plugins.mixing import MIXERS
 from genlabel_plugins.relabeler import GenLabel
 from genlabel_plugins.selection._candidate_batches import can_span, density_classifier, fit_relabelers
@@ -110,7 +111,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
             check_positive(name, getattr(self, name), whole=name != "alpha")
         if not (isinstance(self.weight_decay, Real) and 0 <= float(self.weight_decay) < math.inf):
             raise ValueError(f"weight_decay must be a number from 0, got {self.weight_decay!r}")
-        for name in ("keep_clean", "early_stopping", "standardize", "warm_start", "verbose"):
+        for name in ("keep_clean", "leave_parents_out", "early_stopping", "standardize", "warm_start", "verbose"):
             value, choices = getattr(self, name, False), "True or False"
             if name in ("early_stopping", "standardize"):
                 value, choices = (False if isinstance(value, str) and value == "auto" else value), "'auto', " + choices
@@ -120,12 +121,15 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
         if not (isinstance(self.validation_fraction, Real) and 0 < float(self.validation_fraction) < 1):
             raise ValueError(f"validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}")
         GenLabel(priors=self.priors)
+        check_number("cross_fit", self.cross_fit, 3, none=True, whole=True)
         self._device()
         return TrainingOptions(
             mix=self.mix,
             alpha=float(self.alpha),
             batch_size=int(self.batch_size),
             priors=self.priors,
+            leave_parents_out=bool(self.leave_parents_out),
+            cross_fit=self.cross_fit,
             hidden=() if self.head == "logistic" else self._hidden(),
             max_epochs=int(self.max_epochs),
             weight_decay=float(self.weight_decay),
@@ -179,7 +183,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
         """Networks of the candidates that are solved, and the densities that are classifiers."""
         n_classes = len(self.classes_)
         backends = [candidate.backend for candidate in candidates]
-        relabelers = fit_relabelers(table, backends, n_classes, options.priors, problem.seed)
+        relabelers = fit_relabelers(table, backends, n_classes, options.priors, problem.seed, **options.left_out)
         solved = [candidate for candidate in candidates if candidate.kind == "solved"]
         networks = None
         if solved:

@@ -43,6 +43,9 @@ class GenLabelClassifier(NetworkClassifier):
         batch_size: Rows in a batch at most.
         max_epochs: Passes over the rows.
         priors: `"uniform"` (the paper), `"empirical"` or one number per class, for the posterior.
+        leave_parents_out: Label mixed rows as if the densities had not seen the two rows that each is of; for `"kde"`,
+            `"nn"` and `"gm"`.
+        cross_fit: The same for any density or teacher, by that many folds.
         class_weight: None, `"balanced"` or a dict: how often training visits each class relative to its rows.
         early_stopping: Hold rows out, stop when their log-loss no longer falls, and keep the best network; `"auto"` is
             True for `"mlp"` where ten rows can be held out.
@@ -98,6 +101,8 @@ class GenLabelClassifier(NetworkClassifier):
         batch_size: int = 128,
         max_epochs: int = 100,
         priors: Any = "uniform",
+        leave_parents_out: bool = False,
+        cross_fit: int | None = None,
         class_weight: Any = None,
         early_stopping: bool | Literal["auto"] = "auto",
         validation_fraction: float = 0.1,
@@ -122,6 +127,8 @@ class GenLabelClassifier(NetworkClassifier):
         self.batch_size = batch_size
         self.max_epochs = max_epochs
         self.priors = priors
+        self.leave_parents_out = leave_parents_out
+        self.cross_fit = cross_fit
         self.class_weight = class_weight
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction

@@ -63,6 +63,9 @@ class GenLabelClassifierCV(NetworkClassifier):
         batch_size: Rows in a batch at most.
         max_epochs: Passes over the rows.
         priors: `"uniform"` (the paper), `"empirical"` or one number per class, for GenLabel's posterior.
+        leave_parents_out: Label mixed rows as if the densities had not seen the two rows that each is of; for `"kde"`,
+            `"nn"` and `"gm"`.
+        cross_fit: The same for any density or teacher, by that many folds.
         class_weight: None, `"balanced"` or a dict: how often training visits each class relative to its rows.
         early_stopping: As `GenLabelClassifier` has it, and so are the two options that follow.
         validation_fraction: Fraction of each class to hold out.
@@ -123,6 +126,8 @@ class GenLabelClassifierCV(NetworkClassifier):
         batch_size: int = 128,
         max_epochs: int = 100,
         priors: Any = "uniform",
+        leave_parents_out: bool = False,
+        cross_fit: int | None = None,
         class_weight: Any = None,
         early_stopping: bool | Literal["auto"] = "auto",
         validation_fraction: float = 0.1,
@@ -151,6 +156,8 @@ class GenLabelClassifierCV(NetworkClassifier):
         self.batch_size = batch_size
         self.max_epochs = max_epochs
         self.priors = priors
+        self.leave_parents_out = leave_parents_out
+        self.cross_fit = cross_fit
         self.class_weight = class_weight
         self.early_stopping = early_stopping
         self.validation_fraction = validation_fraction

@@ -9,7 +9,7 @@ import torch
 from timm.data.mixup import Mixup, mixup_target
 from torch import Tensor, nn
 
-from genlabel_plugins import Relabeler, Relabeling
+from genlabel_plugins import Parents, Relabeler, Relabeling
 from genlabel_plugins._checks import check_target
 from genlabel_plugins.loops import MixedBatch, watch_for_resume
 from genlabel_plugins.relabeling import BETA, shows_mixture
@@ -171,7 +171,9 @@ class GenLabelMixup(AttachedMixup):
             model = None if self.features is None else self.features.model
             watch_for_resume(self.relabeling, model, "its mixer's relabeling")
         self._check_once(target)
-        clean = x.clone() if self.mixup_enabled and (self.keep_clean or self.relabeling.wants_clean) else None
+        relabeling = self.relabeling
+        wanted = self.keep_clean or relabeling.wants_clean or relabeling.wants_parents
+        clean = x.clone() if self.mixup_enabled and wanted else None
         x, y_mix = self._mix(x, target)
         lam = (
             self._lam.flatten() if isinstance(self._lam, Tensor) else torch.full((len(x),), self._lam, device=x.device)
@@ -184,10 +186,14 @@ class GenLabelMixup(AttachedMixup):
         if not self.mixup_enabled or self.relabeling.idle:
             self.relabeling.label(x, y_lin, mixed=False)  # counted only
             return x, y_mix
-        if clean is not None:
+        parents = None
+        if clean is not None and relabeling.wants_parents:
+            rows = clean if self.features is None else self.attached()(clean)
+            parents = Parents.in_batch(rows, target, torch.arange(len(x), device=x.device).flip(0))
+        elif clean is not None:
             self.observe(clean, target)
         features = x if self.features is None else self.attached()(x)
-        return x, self.corrected(y_mix, y_lin, self.relabeling.label(features, y_lin, mixed))
+        return x, self.corrected(y_mix, y_lin, relabeling.label(features, y_lin, mixed, parents))
 
     def _mix(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         mixed: tuple[Tensor, Tensor] = super().__call__(x, target)  # type: ignore[no-untyped-call]

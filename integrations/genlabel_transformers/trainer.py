@@ -95,6 +95,11 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
                 "space='input' goes with layer='input' and a Relabeling of a fitted relabeler, got "
                 f"layer={layer!r} and relabeler={None if self.relabeling.joint else 'one'}"
             )
+        if self.relabeling.wants_parents and not (space == "input" or layer == "head" or keep_clean):
+            raise ValueError(
+                "leave_parents_out and cross_fit need features of clean rows, as with keep_clean=True, layer='head' or "
+                "space='input'"
+            )
         if self.args.n_gpu > 1:
             raise ValueError(
                 f"GenLabelTrainer runs one process per GPU, got n_gpu={self.args.n_gpu}: start it with torchrun"
@@ -257,7 +262,10 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
         if not isinstance(rows, Tensor):
             raise ValueError(f"space='input' knows one input, got {sorted(rows)}: use space='latent'")
         y_mix, is_mixed = mixed.y_mix.to(rows.device), mixed.is_mixed.to(rows.device)
-        y = self.relabeling.label(rows, y_mix, is_mixed)
+        parents = None
+        if self.relabeling.wants_parents:
+            parents = mixed.parents(mixed.clean if self.space == "input" else clean)  # type: ignore[arg-type]
+        y = self.relabeling.label(rows, y_mix, is_mixed, parents)
         if self.keep_clean:
             y = clean_first(one_hot(target.to(y.device), y.shape[1], y), y)  # type: ignore[assignment]
         return y

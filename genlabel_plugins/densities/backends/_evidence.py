@@ -89,9 +89,25 @@ def leave(estimate: ClassEstimates, label: Tensor, times: Tensor, own: Tensor, p
     return Leaving(shift, lost, 1 + share * hit * own + part * pooled)
 
 
+class Regularized(NamedTuple):
+    """Covariances chosen by evidence.
+
+    Attributes:
+        covariance: Shape `(K, D, D)`.
+        temperature: By which log-ratios are to be divided.
+        own: Weight of each class's own covariance in it, shape `(K,)`.
+        pooled: Weight of the pooled one, shape `(K,)`; the rest are its variances alone.
+    """
+
+    covariance: Tensor
+    temperature: float
+    own: Tensor
+    pooled: Tensor
+
+
 def regularized(
     x: Tensor, target: Tensor, estimate: ClassEstimates, covariance: Tensor, reg_covar: float
-) -> tuple[Tensor, float]:
+) -> Regularized:
     r"""Covariances between the estimated, the pooled and a diagonal one, and a temperature, for the posterior's sake.
 
     .. math:: \Sigma_c(\lambda, \delta) = (1 - \lambda)\,\Sigma_c
@@ -108,29 +124,27 @@ def regularized(
         covariance: Covariances, shape `(K, D, D)`; K is 1 if tied.
         reg_covar: Added to each variance, as a share of it.
 
-    Returns:
-        Covariances, shape `(K, D, D)`, and the temperature.
-
     Reference:
         Friedman, Regularized discriminant analysis, 1989.
     """
     n_classes, n_features = estimate.center.shape
     judges = choose_judges(x, target, max(MIN_JUDGES, min(MAX_JUDGES, MAX_ELEMENTS // (n_classes * n_features))))
-    if n_classes == 1 or not len(judges.row):
-        return covariance, 1.0
-    rows, label = x[judges.row].double(), target[judges.row]
     steps = STEPS if len(covariance) > 1 else [step for step in STEPS if step[0] == 1]
-    own = 1 - estimate.pooled_weight.amax(1)  # (K,)
+    share = 1 - estimate.pooled_weight.amax(1)  # (K,)
+    weights = [((1 - a) * share, (1 - a) * (1 - share) + a * (1 - b)) for a, b in steps]
+    if n_classes == 1 or not len(judges.row):
+        return Regularized(covariance, 1.0, *weights[0])
+    rows, label = x[judges.row].double(), target[judges.row]
     scores = []
-    for weight, towards_diagonal in steps:
-        known = (1 - weight) * (1 - own) + weight * (1 - towards_diagonal)
-        leaving = leave(estimate, label, judges.times, (1 - weight) * own, known)
+    for (weight, towards_diagonal), (own, known) in zip(steps, weights, strict=True):
+        leaving = leave(estimate, label, judges.times, own, known)
         score = left_out_scores(
             rows, label, estimate, _between(covariance, estimate, weight, towards_diagonal, reg_covar), leaving
         )
         scores.append(score)
     best, temperature = choose_by_evidence(torch.stack(scores), label)
-    return (covariance if best == 0 else _between(covariance, estimate, *steps[best], reg_covar)), temperature
+    covariance = covariance if best == 0 else _between(covariance, estimate, *steps[best], reg_covar)
+    return Regularized(covariance, temperature, *weights[best])
 
 
 def choose_by_evidence(scores: Tensor, target: Tensor) -> tuple[int, float]:

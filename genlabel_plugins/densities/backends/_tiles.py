@@ -25,6 +25,12 @@ class Tiles(NamedTuple):
     row: Tensor
     target: Tensor
 
+    @property
+    def place(self) -> Tensor:
+        """Place of each training row in the flattened tiles, shape `(N,)`."""
+        taken = (self.row.flatten() >= 0).nonzero().squeeze(1)
+        return torch.empty_like(taken).scatter_(0, self.row.flatten()[taken], taken)
+
     def of_class(self, n_classes: int) -> Tensor:
         """Tiles of each class, shape `(K, T)`; -1 pads."""
         count = self.target.bincount(minlength=n_classes)

@@ -40,6 +40,15 @@ def whitened_squares(x: Tensor, whiten: Tensor, n_classes: int) -> Tensor:
     return square  # type: ignore[return-value]  # there is a block
 
 
+def whitened(x: Tensor, whiten: Tensor, n_classes: int) -> Tensor:
+    """Rows `with_ones` in the units of all classes, `(B, 1+D) -> (K, D, B)`; zeros in place of ones for differences."""
+    parts = [
+        torch.mm(block, x[:, : block.shape[1]].T).view(n_classes, -1, len(x))
+        for block in whitening_blocks(whiten, n_classes, x.shape[1] - 1)
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
+
+
 def whitened_segment(x: Tensor, whiten: Tensor, n_classes: int, component: Tensor, partner: Tensor) -> Tensor:
     """Squared distances at both ends of segments from partners to rows, and squared lengths.
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins._checks import check_number
-from genlabel_plugins.densities._moments import ClassMoments, ScaledMoments, scaled_moments
+from genlabel_plugins.densities._moments import moments_of, scaled_moments, state_of
 from genlabel_plugins.densities._ranks import State
 from genlabel_plugins.densities._segments import LogRatio, mixture_log_ratio, segment_ends
 from genlabel_plugins.densities.backends._class_estimates import (
@@ -23,8 +23,10 @@ from genlabel_plugins.densities.backends._class_estimates import (
     enough_rows,
     estimates_of,
 )
+from genlabel_plugins.densities.backends._down_dates import DownDates, weights_of
 from genlabel_plugins.densities.backends._evidence import regularized
 from genlabel_plugins.densities.backends._gaussian_components import Components, mixtures, single_gaussians
+from genlabel_plugins.densities.backends._quadratic_forms import quadratic_forms, quadratic_segment
 from genlabel_plugins.densities.backends._whitening import (
     factorize,
     whitened_segment,
@@ -32,6 +34,7 @@ from genlabel_plugins.densities.backends._whitening import (
     whitening,
     with_ones,
 )
+from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.densities.streaming import StreamingDensity
 
 CovarianceType = Literal["full", "tied", "diag", "spherical"]
@@ -125,6 +128,7 @@ class GaussianMixture(StreamingDensity):
         self.max_components = max_components
         self.regularization = regularization
         self.streamable = n_components == 1 and shrinkage not in ("ledoit_wolf", "oas")
+        self.down_dates = DownDates()
         self._declare("log_norm_", "whiten_", "transform_", "quadratic_", "temperature_")
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
@@ -143,12 +147,14 @@ class GaussianMixture(StreamingDensity):
                 reg_covar=self.reg_covar,
                 generator=generator,
             )
-        temperature = 1.0
+        temperature, weights = 1.0, weights_of(estimate, self.shrinkage, tied=self._tied)
         free = self.regularization == "auto" and self.shrinkage == "auto" and not self._diagonal
         if free and components.mean.shape[1] == 1:
-            covariance, temperature = regularized(x, target, estimate, components.covariance[:, 0], self.reg_covar)
+            found = regularized(x, target, estimate, components.covariance[:, 0], self.reg_covar)
+            covariance, temperature, *_ = found
+            weights = found.own, found.pooled
             components = components._replace(covariance=covariance.expand_as(components.covariance[:, 0])[:, None])
-        self._store(components, temperature)
+        self._store(components, estimate, weights, temperature)
 
     def _drawn(self, x: Tensor, generator: torch.Generator) -> State:
         if not self.streamable:
@@ -171,17 +177,17 @@ class GaussianMixture(StreamingDensity):
         if not self._diagonal:
             check_memory(len(count), x, self._tied)
         scaled = scaled_moments(x, state["target"], len(count), origin, centered=False, diagonal=self._diagonal)
-        return {"count": count, "origin": origin} | _fields(scaled)
+        return {"count": count, "origin": origin} | state_of(scaled)
 
     def _joined(self, a: State, b: State) -> State:
-        first, second = (_moments(self._summed(state)) for state in (a, b))
-        return _fields(first.merge(second))
+        first, second = (moments_of(self._summed(state)) for state in (a, b))
+        return state_of(first.merge(second))
 
     def _finish(self, state: State) -> None:
         if "rows" in state:
             super()._finish(state)
             return
-        whole, count = _moments(state), state["count"].double()
+        whole, count = moments_of(state), state["count"].double()
         mean = count @ whole.moments.mean / count.sum() * whole.unit
         self.offset_ = (whole.origin + mean).to(whole.origin.dtype)
         self.present_ = count.nonzero().squeeze(1)
@@ -189,7 +195,7 @@ class GaussianMixture(StreamingDensity):
         whole = whole._replace(moments=whole.moments.of_classes(self.present_))
         no_rows = self.offset_.new_empty(0, len(mean)), self.present_[:0]
         estimate = estimates_of(whole, *no_rows, shrinkage=self.shrinkage, diagonal=self._diagonal, tied=self._tied)
-        self._store(self._single(estimate))
+        self._store(self._single(estimate), estimate, weights_of(estimate, self.shrinkage, tied=self._tied))
 
     def _single(self, estimate: ClassEstimates) -> Components:
         return single_gaussians(
@@ -204,13 +210,19 @@ class GaussianMixture(StreamingDensity):
     def _tied(self) -> bool:
         return self.covariance_type == "tied"
 
-    def _store(self, components: Components, temperature: float = 1.0) -> None:
+    def _store(
+        self, components: Components, estimate: ClassEstimates, weights: tuple[Tensor, Tensor], temperature: float = 1.0
+    ) -> None:
         self.temperature_ = self.offset_.new_full((), temperature)
+        offset, mean = self.offset_, estimate.mean.clone()  # a center may be the mean itself
         self._recenter(components.mean)
+        if self.leaves_parents_out:
+            self.down_dates.remember(mean - (self.offset_.double() - offset), weights, estimate.noise)
         if self.covariance_type == "full":
             self._store_full(components)
         else:
-            self._store_quadratic(components)
+            self.transform_, self.quadratic_, log_det = quadratic_forms(components, tied=self._tied)
+            self._store_norm(components, log_det)
 
     def segment(self, x: Tensor, pair: Tensor, partner: Tensor) -> LogRatio:
         r"""Log-ratio :math:`\log p_{c_i} - \log p_{c_j}` along the segments from partners (at 0) to rows (at 1).
@@ -229,7 +241,7 @@ class GaussianMixture(StreamingDensity):
         if self.covariance_type == "full":
             square = whitened_segment(rows, self.whiten_.to(rows), self.log_norm_.numel(), component, partner)
         else:
-            square = self._quadratic_segment(rows, component, partner)
+            square = quadratic_segment(self._transformed(rows), self.quadratic_.to(rows), component, partner)
         return mixture_log_ratio(log_norm, square)
 
     def _log_prob(self, x: Tensor) -> Tensor:
@@ -249,17 +261,21 @@ class GaussianMixture(StreamingDensity):
         mixture: Tensor = log_prob.unflatten(1, log_norm.shape).logsumexp(-1)  # (B, K)
         return mixture
 
+    @property
+    def leaves_parents_out(self) -> bool:
+        """Whether means and covariances lose rows in closed form: those of one component, full or tied."""
+        return self.n_components == 1 and not self._diagonal and self.shrinkage not in ("ledoit_wolf", "oas")
+
+    def _log_prob_without(self, x: Tensor, parents: Parents) -> Tensor:
+        log_norm, count = self.log_norm_[:, 0], self.class_count_[self.present_]
+        if self._tied:
+            whiten = self.transform_.to(x), self.quadratic_[x.shape[1] :]
+            return self.down_dates.tied(x, parents, whiten, log_norm, count)
+        return self.down_dates.full(x, parents, self.whiten_, log_norm, count)
+
     def _transformed(self, x: Tensor) -> Tensor:
         transform = self.transform_.to(x)
         return x @ transform if transform.ndim == 2 else x * transform
-
-    def _quadratic_segment(self, rows: Tensor, component: Tensor, partner: Tensor) -> Tensor:
-        """Minus twice the exponents of components at t = 0 and at t = 1, and squared lengths, `(3, 2, B, M)`."""
-        square, linear = self.quadratic_.T[component].to(rows).chunk(2, dim=3)  # (2, B, M, D)
-        z = self._transformed(rows)[:, None]  # (N, 1, D)
-        z_i, z_j = z[: len(partner)], z[partner]
-        start, stop = (((square * z).add_(linear).mul_(z)).sum(3) for z in (z_j, z_i))
-        return torch.stack([start, stop, (square * (z_i - z_j).square_()).sum(3)]).mul_(-2)
 
     def _recenter(self, mean: Tensor) -> None:
         """Center rows, and `mean`, `(K, M, D)`, on the median class: one far class would cost the rest precision."""
@@ -273,35 +289,6 @@ class GaussianMixture(StreamingDensity):
         log_det = cholesky.diagonal(dim1=1, dim2=2).log().sum(-1).view_as(components.log_weight)
         self._store_norm(components, log_det)
 
-    def _store_quadratic(self, components: Components) -> None:
-        mean, covariance = components.mean, components.covariance
-        if self.covariance_type == "tied":
-            cholesky = factorize(covariance[0, 0])
-            identity = torch.eye(len(cholesky)).to(cholesky)
-            self.transform_ = torch.linalg.solve_triangular(cholesky, identity, upper=False).T.contiguous()
-            mean = mean @ self.transform_
-            precision = torch.ones_like(mean)
-            log_det = cholesky.diagonal().log().sum().expand_as(components.log_weight)
-        else:
-            unit = covariance.flatten(0, 1).log().mean(0).mul(0.5).exp()  # squares of tiny units would underflow
-            self.transform_ = 1 / unit
-            mean, covariance = mean / unit, covariance / unit.square()
-            precision = 1 / covariance
-            log_det = 0.5 * covariance.log().sum(-1) + unit.log().sum()
-        weighted = precision * mean  # (K, M, D)
-        self.quadratic_ = torch.cat([-0.5 * precision, weighted], -1).flatten(0, 1).T.contiguous()
-        self._store_norm(components, log_det + 0.5 * (weighted * mean).sum(-1))
-
     def _store_norm(self, components: Components, log_det: Tensor) -> None:
         unit = 0.5 * components.mean.shape[-1] * math.log(2 * math.pi)
         self.log_norm_ = components.log_weight - log_det - unit
-
-
-def _moments(state: State) -> ScaledMoments:
-    moments = ClassMoments(state["count"].double(), *(state[name] for name in ("mean", "scatter", "third", "fourth")))
-    return ScaledMoments(state["unit"], state["origin"], moments)
-
-
-def _fields(scaled: ScaledMoments) -> State:
-    _, mean, scatter, third, fourth = scaled.moments
-    return {"unit": scaled.unit, "mean": mean, "scatter": scatter, "third": third, "fourth": fourth}

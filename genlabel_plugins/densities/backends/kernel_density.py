@@ -31,6 +31,7 @@ from genlabel_plugins.densities.backends._whitening import (
     whitening,
     with_ones,
 )
+from genlabel_plugins.densities.parents import Parents, RowPlaces, drop_
 from genlabel_plugins.densities.streaming import RESERVOIR, ReservoirDensity
 
 Bandwidth = Literal["scott", "silverman", "cv"]
@@ -104,6 +105,7 @@ class KernelDensity(ReservoirDensity):
         self.reg_covar = reg_covar
         self.reservoir = reservoir
         self.regularization = regularization
+        self.places = RowPlaces()
         self._declare("temperature_", "bandwidth_", "whiten_", "row_score_", "tile_class_", "class_tile_", "log_norm_")
 
     def _fit(self, x: Tensor, target: Tensor, generator: torch.Generator) -> None:
@@ -133,7 +135,8 @@ class KernelDensity(ReservoirDensity):
         spread = (self.bandwidth_ * math.sqrt(2 * math.log(2)))[:, None, None]  # 2^-|z|^2 is the kernel
         self.whiten_ = whitening(cholesky * spread, center)
         pull = self._pull(self.bandwidth_)
-        self._store_rows(whitened * pull[target, None], target, cholesky, spread, center)
+        place = self._store_rows(whitened * pull[target, None], target, cholesky, spread, center)
+        self.places.remember(x, target, place)
         log_det = cholesky.diagonal(dim1=1, dim2=2).log().sum(-1)
         log_width = self.bandwidth_.log() + 0.5 * math.log(2 * math.pi)
         self.log_norm_ = -(log_det + n_features * log_width + count.log())
@@ -148,8 +151,7 @@ class KernelDensity(ReservoirDensity):
             units: Rows about the mean of their class, in its units, shape `(N, D)`; factors of the class covariances,
                 shape `(K, D, D)`; and centers of the classes, shape `(K, D)`.
         """
-        whitened, cholesky, center = units
-        n_features = x.shape[1]
+        (whitened, cholesky, center), n_features = units, x.shape[1]
         judges = choose_judges(x, target, max(MIN_JUDGES, min(MAX_JUDGES, MAX_KERNELS // len(x))))
         if len(classes) == 1 or not len(judges.row):
             return
@@ -187,8 +189,12 @@ class KernelDensity(ReservoirDensity):
             return torch.ones_like(square)
         return (1 - square * ((square - 0.5) / 0.45).clamp(0, 1)).clamp(min=0).sqrt()
 
-    def _store_rows(self, whitened: Tensor, target: Tensor, cholesky: Tensor, spread: Tensor, mean: Tensor) -> None:
-        r"""Expand :math:`-|z - z_i|^2 = -|z|^2 + 2 z^T z_i - |z_i|^2` in x, so that all classes share one product."""
+    def _store_rows(self, whitened: Tensor, target: Tensor, cholesky: Tensor, spread: Tensor, mean: Tensor) -> Tensor:
+        r"""Expand :math:`-|z - z_i|^2 = -|z|^2 + 2 z^T z_i - |z_i|^2` in x, so that all classes share one product.
+
+        Returns:
+            Place of each row in the flattened tiles, shape `(N,)`.
+        """
         tiles = tile(target)
         row_score = whitened.new_zeros(*tiles.row.shape, 1 + whitened.shape[1])
         row_score[..., 0] = ABSENT
@@ -199,6 +205,7 @@ class KernelDensity(ReservoirDensity):
             row_score[own] = torch.cat([-(z.square().sum(1) + slope @ mean[c])[:, None], slope], 1)
         self.row_score_, self.tile_class_ = row_score, tiles.target
         self.class_tile_ = tiles.of_class(len(mean))
+        return tiles.place
 
     def segment(self, x: Tensor, pair: Tensor, partner: Tensor) -> LogRatio | None:
         r"""Log-ratio :math:`\log p_{c_i} - \log p_{c_j}` along the segments from partners (at 0) to rows (at 1).
@@ -230,16 +237,33 @@ class KernelDensity(ReservoirDensity):
         scores += ((self.log_norm_ / math.log(2))[pair, None] - square[:2]).to(scores)
         return MixtureLogRatio(scores[0], scores[1], square[2].to(scores), torch.empty_like(scores[0]))
 
+    @property
+    def leaves_parents_out(self) -> bool:
+        """True: their kernels are dropped."""
+        return True
+
     def _log_prob(self, x: Tensor) -> Tensor:
+        return self._scored(x)
+
+    def _log_prob_without(self, x: Tensor, parents: Parents) -> Tensor:
+        count = self.class_count_[self.present_]
+        place, lost = self.places.leave(parents, count)
+        return self._scored(x, place) - torch.log1p(-lost.to(x) / count)
+
+    def _scored(self, x: Tensor, dropped: Tensor | None = None) -> Tensor:
+        """Log-densities `(B, D) -> (B, K)`, in which each row may lack two kernels, whose places are `(B, 2)`."""
         n_tiles, width = self.row_score_.shape[:2]
         rows_at_once = max(MAX_BATCH, CHUNK_ELEMENTS // (n_tiles * width))
         if len(x) > rows_at_once:
-            return torch.cat([self._log_prob(rows) for rows in x.split(rows_at_once)])
+            parts = (part.split(rows_at_once) for part in (x, dropped) if part is not None)
+            return torch.cat([self._scored(*part) for part in zip(*parts, strict=True)])
         query = with_ones(x)
-        sums = [  # each product is freed before the next
-            log2_sum_exp2_((query @ chunk.flatten(0, 1).T).view(len(x), -1, width))
-            for chunk in self.row_score_.split(tiles_per_chunk(len(x), width))
-        ]  # (B, tiles in chunk)
+        sums, at_once = [], tiles_per_chunk(len(x), width)
+        for number, chunk in enumerate(self.row_score_.split(at_once)):  # each product is freed before the next
+            score = query @ chunk.flatten(0, 1).T
+            if dropped is not None:
+                drop_(score, dropped - number * at_once * width, ABSENT)
+            sums.append(log2_sum_exp2_(score.view(len(x), -1, width)))  # (B, tiles in chunk)
         log2_sum = self._sum_tiles(torch.cat(sums, 1)) - whitened_squares(query, self.whiten_, len(self.log_norm_)).T
         return torch.add(self.log_norm_, log2_sum, alpha=math.log(2))
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from genlabel_plugins._checks import check_positive, check_sizes
 from genlabel_plugins.densities._ranks import State
 from genlabel_plugins.densities.density import Density
+from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.densities.registry import make_backend
 from genlabel_plugins.densities.streaming import StreamingDensity
 
@@ -140,6 +141,36 @@ class MixedTypes(StreamingDensity):
 
     def _continuous_too(self) -> bool:
         return self.stream_origin_ is not None and len(self.stream_origin_) > sum(self.cardinality)
+
+    @property
+    def leaves_parents_out(self) -> bool:
+        """Whether the density of the continuous columns can leave rows out; frequencies can."""
+        return bool(getattr(self.density, "leaves_parents_out", False))
+
+    def _log_prob_without(self, x: Tensor, parents: Parents) -> Tensor:
+        start = x.shape[1] - len(self.log_frequency_)
+        count = self.class_count_[self.present_].to(x)
+        blocks = torch.tensor(self.cardinality, dtype=torch.long, device=x.device)
+        total = count[:, None] + self.smoothing * blocks.to(x)  # (K, columns)
+        smoothed = self.log_frequency_.T.exp() * total.repeat_interleave(
+            blocks, 1, output_size=len(self.log_frequency_)
+        )
+        row, own, other = ((part + self.offset_)[:, start:] for part in (x, parents.x_i, parents.x_j))
+        same = (parents.target_i == parents.target_j).to(x)
+        log_prob = torch.addmm(self.log_frequency_mean_, x[:, start:], self.log_frequency_)
+        for target, lost, rows in (
+            (parents.target_i, 1 + same, own + same[:, None] * other),
+            (parents.target_j, 1 - same, (1 - same)[:, None] * other),
+        ):
+            leaves = (lost < count[target]).to(x)  # a class keeps its rows if it would lose all of them
+            change = (row * torch.log1p(-leaves[:, None] * rows / smoothed[target])).sum(1)
+            change = change - torch.log1p(-(leaves * lost)[:, None] / total[target]).sum(1)
+            log_prob = log_prob.scatter_add(1, target[:, None], change[:, None])
+        if not start:
+            return log_prob
+        numbers = Parents(parents.x_i[:, :start], parents.target_i, parents.x_j[:, :start], parents.target_j)
+        continuous: Tensor = self.density.log_prob_without(x[:, :start], numbers)
+        return log_prob + continuous
 
     def _log_prob(self, x: Tensor) -> Tensor:
         start = x.shape[1] - len(self.log_frequency_)

@@ -14,6 +14,7 @@ from genlabel_plugins._checks import check_number, check_positive
 from genlabel_plugins._state import accumulator, full_precision
 from genlabel_plugins.densities.backends._tiles import CHUNK_ELEMENTS, MAX_BATCH, PIECE, tile, tiles_per_chunk
 from genlabel_plugins.densities.backends._whitening import with_ones
+from genlabel_plugins.densities.parents import Parents, RowPlaces, drop_
 from genlabel_plugins.densities.streaming import RESERVOIR, ReservoirDensity
 
 N_TRIED = 64  # training rows on which the rounding of the product is measured
@@ -70,6 +71,7 @@ class NearestNeighbor(ReservoirDensity):
         check_number("reservoir", reservoir, 1, whole=True)
         self.min_distance = min_distance
         self.reservoir = reservoir
+        self.places = RowPlaces()
         self._declare("row_score_", "wide_row_", "column_", "origin_", "first_tile_", "tile_class_")
         self._declare("used_", "log_norm_", "least_square_", "unit_")
 
@@ -88,7 +90,7 @@ class NearestNeighbor(ReservoirDensity):
             nothing = rows.new_empty(0, len(self.used_), self.n_neighbors)
             return nothing, nothing.long()
         with torch.no_grad(), full_precision(rows):
-            parts = [self._nearest(part) for part in rows.split(MAX_BATCH)]
+            parts = [self._nearest(part, self.used_) for part in rows.split(MAX_BATCH)]
         square, place = (torch.cat(part) for part in zip(*parts, strict=True))
         square *= self.unit_.square()
         return square, place - (self.first_tile_ * self.row_score_.shape[1])[:, None]
@@ -125,6 +127,7 @@ class NearestNeighbor(ReservoirDensity):
         self.log_norm_ -= x.shape[1] * self.unit_.log()
         self.least_square_ = self.min_distance**2 * torch.where(spread > 0, x.square().sum(1).mean(), 1.0)
         mean = x.new_zeros(len(count), x.shape[1]).index_add_(0, target, x) / count[:, None]
+        self.places.remember(x, target, tiles.place)
         self._store(x, mean, target, tiles.row, n_wide=0)
         tried = x[torch.randperm(len(x), generator=generator)[:N_TRIED].to(x.device)]
         self.column_ = self.row_score_[..., 1:].abs().amax((0, 1)).argsort()
@@ -146,7 +149,7 @@ class NearestNeighbor(ReservoirDensity):
 
     def _count_wide(self, x: Tensor) -> int:
         """Columns to leave out of the product for its rounding to matter little beside distances, `(B, D) -> ()`."""
-        square, place = (part[..., 0] for part in self._nearest(x))  # (B, K)
+        square, place = (part[..., 0] for part in self._nearest(x, self.used_))  # (B, K)
         row = self.row_score_.flatten(0, 1)[place][..., 1:].mul(0.5)[..., self.column_]  # (B, K, D)
         x, origin = x[:, None, self.column_], self.origin_[:, self.column_]
         typical = square[square > 0]
@@ -160,25 +163,49 @@ class NearestNeighbor(ReservoirDensity):
                 return n_wide
         return len(self.column_)
 
+    @property
+    def leaves_parents_out(self) -> bool:
+        """True: other rows are their neighbors."""
+        return True
+
     def _log_prob(self, x: Tensor) -> Tensor:
         if len(x) > MAX_BATCH:
             return torch.cat([self._log_prob(rows) for rows in x.split(MAX_BATCH)])
-        square = self._nearest(x)[0].masked_fill(self._beyond, 0.0).amax(-1)  # of the furthest neighbor, (B, K)
-        return torch.add(self.log_norm_, square.maximum(self.least_square_).log(), alpha=-x.shape[1] / 2)
+        return torch.add(self.log_norm_, self._log_square(x, self.used_), alpha=-x.shape[1] / 2)
 
-    def _nearest(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Squared distances to the k nearest rows of each class, and their places, `(B, D) -> (B, K, k)`."""
+    def _log_prob_without(self, x: Tensor, parents: Parents) -> Tensor:
+        count = self.class_count_[self.present_]
+        place, lost = self.places.leave(parents, count)
+        left = count - lost  # (B, K)
+        used = left.clamp(max=self.n_neighbors)
+        parts = zip(*(part.split(MAX_BATCH) for part in (x, used, place)), strict=True)
+        log_norm = self.log_norm_ + (used * count).to(x).log() - (self.used_ * left).to(x).log()
+        log_square = torch.cat([self._log_square(*part) for part in parts])
+        return torch.add(log_norm, log_square, alpha=-x.shape[1] / 2)
+
+    def _log_square(self, x: Tensor, used: Tensor, dropped: Tensor | None = None) -> Tensor:
+        """Log of the squared distance to the furthest neighbor of each class, `(B, D) -> (B, K)`."""
+        square = self._nearest(x, used, dropped)[0].masked_fill(self._beyond(used), 0.0).amax(-1)
+        return square.maximum(self.least_square_).log()
+
+    def _nearest(self, x: Tensor, used: Tensor, dropped: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Squared distances to the k nearest rows of each class, and their places, `(B, D) -> (B, K, k)`.
+
+        Args:
+            x: Rows, shape `(B, D)`.
+            used: Neighbors that a class has, shape `(K,)`, or for each row `(B, K)`.
+            dropped: Places that are passed over, shape `(B, 2)`.
+        """
         x = self._ordered(x)
-        place = self._places(x)
+        place = self._places(x, dropped)
         rows_at_once = max(1, CHUNK_ELEMENTS // (place[0].numel() * x.shape[1]))
         parts = zip(x.split(rows_at_once), place.split(rows_at_once), strict=True)
         square = torch.cat([self._square(*part) for part in parts])
-        return square.masked_fill(self._beyond, torch.inf), place
+        return square.masked_fill(self._beyond(used), torch.inf), place
 
-    @property
-    def _beyond(self) -> Tensor:
-        """Neighbors that a class does not have, shape `(K, k)`."""
-        return torch.arange(self.n_neighbors, device=self.used_.device) >= self.used_[:, None]
+    def _beyond(self, used: Tensor) -> Tensor:
+        """Neighbors that a class does not have, shape `(*, K, k)`."""
+        return torch.arange(self.n_neighbors, device=used.device) >= used[..., None]
 
     def _ordered(self, x: Tensor) -> Tensor:
         return x[:, self.column_] if self.wide_row_.shape[2] else x
@@ -204,10 +231,15 @@ class NearestNeighbor(ReservoirDensity):
             square = reduce(torch.Tensor.add_, (difference.square_() for difference in differences))
             yield square.addmm_(query, across, beta=-1)
 
-    def _places(self, x: Tensor) -> Tensor:
+    def _places(self, x: Tensor, dropped: Tensor | None) -> Tensor:
         """Places of the k nearest rows of each class in the flattened tiles, `(B, D) -> (B, K, k)`."""
         n_tiles, width, _ = self.row_score_.shape
-        best = [_best(score, width, self.n_neighbors) for score in self._scores(x)]
+        best, first = [], 0
+        for score in self._scores(x):
+            if dropped is not None:
+                drop_(score, dropped - first, -torch.inf)
+                first += score.shape[1]
+            best.append(_best(score, width, self.n_neighbors))
         score, place = (torch.cat(parts, 1) for parts in zip(*best, strict=True))  # (B, n_tiles, kept) twice
         kept = score.shape[2]
         place = place + width * torch.arange(n_tiles, device=x.device)[:, None]
