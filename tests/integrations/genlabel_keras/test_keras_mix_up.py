@@ -168,3 +168,18 @@ def test_other_batches_are_refused(batch, change, message):
         layer(change(images, labels))
     with pytest.raises(NotImplementedError, match="densities, which no config can"):
         layer.get_config()
+
+
+def test_parents_are_the_rows_that_keras_mixed(batch):
+    images, target, labels = batch
+    fitted = GenLabel("nn", leave_parents_out=True).fit(images, target)
+    mixed = GenLabelMixUp(fitted, alpha=1.0, seed=1)({"images": images, "labels": labels})
+    plain = keras.layers.MixUp(alpha=1.0, seed=1)
+    drawn = plain.get_random_transformation({"images": images, "labels": labels})
+    partner = drawn["permutation_order"].long()
+    for n in range(4):
+        kept = torch.ones(48, dtype=torch.bool)
+        kept[[n, int(partner[n])]] = False
+        without = GenLabel("nn").fit(images[kept], target[kept])
+        linear = keras.layers.MixUp(alpha=1.0, seed=1)({"images": images, "labels": labels})["labels"][n : n + 1]
+        torch.testing.assert_close(mixed["labels"][n : n + 1], without.relabel(mixed["images"][n : n + 1], linear))

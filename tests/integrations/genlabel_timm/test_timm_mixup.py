@@ -317,3 +317,22 @@ def test_class_statistics_survive_a_state_dict() -> None:
     resumed.relabeling.load_state_dict(state)
     assert resumed.relabeling.step == 1
     assert torch.equal(resumed.relabeling.relabeler.density.mean_, mixup.relabeling.relabeler.density.mean_)
+
+
+@pytest.mark.parametrize("latent", [False, True])
+def test_parents_are_the_rows_that_timm_mixed(latent: bool) -> None:
+    x, target = batch(32)
+    network = model().eval()
+    rows = ModelFeatures(network)(x) if latent else x.flatten(1)
+    fitted = GenLabel("nn", leave_parents_out=True).fit(rows, target)
+    mixup = GenLabelMixup(mixup_alpha=1.0, mode="elem", num_classes=C, label_smoothing=0.0, relabeler=fitted)
+    x_mix, y = call(mixup.attach(network) if latent else mixup, x, target)
+    assert mixup.batch is None
+    _, y_mix = call(Mixup(mixup_alpha=1.0, mode="elem", num_classes=C, label_smoothing=0.0), x, target)
+    mixed = ModelFeatures(network)(x_mix) if latent else x_mix.flatten(1)
+    for n in range(4):
+        kept = torch.ones(32, dtype=torch.bool)
+        kept[[n, 31 - n]] = False
+        without = GenLabel("nn").fit(rows[kept], target[kept], n_classes=C)
+        expected = without.relabel(mixed[n : n + 1], y_mix[n : n + 1])
+        torch.testing.assert_close(y[n : n + 1], expected, atol=1e-4, rtol=1e-4)

@@ -381,3 +381,43 @@ def test_a_model_made_anew_for_each_training_is_followed(tmp_path):
     trainer.train()
     assert losses(trainer) == first
     assert trainer.relabeling.ready
+
+
+class Given:
+    """Keeps the parents that a relabeler was given."""
+
+    def __init__(self, trainer):
+        self.calls = []
+        relabeler = trainer.relabeling.relabeler
+        self.relabel = relabeler.relabel
+        relabeler.relabel = self
+
+    def __call__(self, x, y, **options):
+        self.calls.append((x, options["parents"]))
+        return self.relabel(x, y, **options)
+
+
+@pytest.mark.parametrize("options", [{"space": "input"}, {"keep_clean": True}, {"layer": "head"}])
+def test_parents_are_the_rows_that_were_mixed(tmp_path, options):
+    x, target = pixels()
+    model = vit().eval()
+    rows = x if options.get("space") == "input" else ModelFeatures(model)({"pixel_values": x})
+    fitted = GenLabel("nn", leave_parents_out=True).fit(rows.detach(), target)
+    mix = Mixup(3, generator=torch.Generator().manual_seed(0))
+    trainer = make(tmp_path, model, mix=mix, relabeling=Relabeling(3, relabeler=fitted), **options)
+    given = Given(trainer)
+    trainer.train()
+    for mixed, parents in given.calls:
+        between = (mixed - parents.x_j).flatten(1), (parents.x_i - parents.x_j).flatten(1)
+        if options != {"keep_clean": True}:  # features of mixed images are no mixtures of features
+            lam = (between[0] * between[1]).sum(1) / between[1].square().sum(1).clamp(min=1e-9)
+            assert torch.allclose(between[0], lam[:, None] * between[1], atol=1e-4)
+        assert parents.x_i.shape == mixed.shape
+        assert set(parents.target_j.tolist()) <= {0, 1, 2}
+
+
+def test_features_of_clean_rows_are_asked_for(tmp_path):
+    x, target = pixels()
+    fitted = GenLabel("nn", leave_parents_out=True).fit(ModelFeatures(vit())({"pixel_values": x}).detach(), target)
+    with pytest.raises(ValueError, match="need features of clean rows"):
+        make(tmp_path, relabeling=Relabeling(3, relabeler=fitted))
