@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from genlabel_plugins.diagnostics import Diagnosis
 
 DONE, BAD_INPUT = 0, 2
+LEAST = 3  # seconds: reading, a first look and the page take one or two on a core that is free
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +50,11 @@ def run(request: Request) -> int:
         warnings.simplefilter("ignore")  # the report holds what backends warn of
         watch.say("starting")
         try:
+            if 0 < request.time_limit < LEAST:
+                raise ValueError(
+                    f"--time-limit must be 0 or at least {LEAST} seconds, got {request.time_limit:g}: 0 leaves out all "
+                    "that is optional"
+                )
             diagnosis = _diagnose(request, watch)
         except (ValueError, ModuleNotFoundError, OSError) as error:  # OSError: the report cannot be written any more
             watch.stop()

@@ -108,6 +108,37 @@ def write_spss(path):
     pyreadstat.write_sav(frame, path, variable_value_labels=labels, compress=path.suffix == ".zsav")
 
 
+def cells():
+    """Rows of a sheet, below their names."""
+    missing = plain().isna().to_numpy()
+    rows = plain().to_numpy(object)
+    return [list(plain()), *np.where(missing, None, rows).tolist()]
+
+
+def write_xls(path):
+    import xlwt
+
+    book = xlwt.Workbook()
+    sheet = book.add_sheet("Data")
+    for row, values in enumerate(cells()):
+        for column, value in enumerate(values):
+            sheet.write(row, column, value)
+    book.save(str(path))
+
+
+def write_xlsb(path):
+    from pyxlsbwriter import XlsbWriter
+
+    with XlsbWriter(str(path)) as book:
+        book.add_sheet("Data")
+        book.write_sheet(cells())
+
+
+def written_by_readstat(path):
+    """The same table, turned into this format by `readstat t.dta t.sas7bdat` of ReadStat 1.1.8: SAS is not for all."""
+    path.write_bytes(lzma.decompress((Path(__file__).parent / "readstat.sas7bdat.xz").read_bytes()))
+
+
 def write_npz(path):
     np.savez(path, size=SIZE, gap=GAP, level=LEVEL, kind=KIND, seed=np.arange(3))
 
@@ -169,7 +200,11 @@ FORMATS = {
         ("t.zip", zipped, LOOSE),
         ("t.csv.zst", zstd, LOOSE),
     ],
-    "Excel": [("t.xlsx", lambda path: plain().to_excel(path, index=False), {"exact": False, "is_declared": False})],
+    "Excel": [
+        ("t.xlsx", lambda path: plain().to_excel(path, index=False), LOOSE),
+        ("t.xls", write_xls, LOOSE),
+        ("t.xlsb", write_xlsb, LOOSE),
+    ],
     "OpenDocument": [("t.ods", lambda path: plain().to_excel(path, index=False, engine="odf"), LOOSE)],
     "Parquet": [("t.parquet", lambda path: declared().to_parquet(path), {})],
     "Feather and Arrow": [
@@ -196,7 +231,10 @@ FORMATS = {
         ("t.zsav", write_spss, {}),
         ("t.por", lambda path: pyreadstat.write_por(plain(), path), {**LOOSE, **CAPITALS}),
     ],
-    "SAS": [("t.xpt", lambda path: pyreadstat.write_xport(plain(), path, file_format_version=5), LOOSE)],
+    "SAS": [
+        ("t.xpt", lambda path: pyreadstat.write_xport(plain(), path, file_format_version=5), LOOSE),
+        ("t.sas7bdat", written_by_readstat, LOOSE),
+    ],
     "R": [("t.rds", write_r, {}), ("t.rda", write_rda, {})],
     "NumPy": [("t.npz", write_npz, {"is_declared": False})],
     "MATLAB": [("t.mat", write_matlab, {"is_declared": False, "names": ("size", "gap", "t.level")})],
@@ -268,6 +306,7 @@ def test_tables_of_openml_come_from_the_cache(monkeypatch, tmp_path):
 
 
 def test_what_openml_does_not_give_costs_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between three tries
     monkeypatch.setenv("SCIKIT_LEARN_DATA", str(tmp_path))  # nothing is in the cache
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # where nobody answers
     done = RUNNER.invoke(app, ["diagnose", "openml:61", "--target", "class"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -13,7 +12,7 @@ import torch
 
 from genlabel_plugins.densities.registry import list_backends
 from genlabel_plugins.diagnostics.questions._folds import is_ordered
-from genlabel_plugins.diagnostics.questions._interrupts import OutOfTimeError, deadline, noted_interrupts
+from genlabel_plugins.diagnostics.questions._interrupts import OutOfTimeError, TimeLimit, deadline, noted_interrupts
 from genlabel_plugins.diagnostics.questions._repeated_folds import compare_in_blocks, compare_yardsticks, next_repeat
 from genlabel_plugins.diagnostics.questions.comparison import Comparison
 from genlabel_plugins.diagnostics.questions.density_fit import BackendFit, fit_backend, is_trained
@@ -26,7 +25,6 @@ from genlabel_plugins.mixing.intrusion import IntrusionRates, intrusion_rates
 COMPARED = ("gm", "kde")  # GenLabel (CV) of the paper chooses between these
 SLOW = ("vae", "flow", "gan")  # the fastest first
 N_REPEATS = 3
-WORKING = 0.9  # of the time limit; the rest is for what is written at the end
 
 
 @dataclass(frozen=True)
@@ -101,7 +99,8 @@ def diagnose(
             all that is optional, such as repeats of the comparison, and takes the time that the rest needs. Whatever
             it is, logistic regression is compared with the largest class.
         spent: Seconds of these that have passed already, such as on reading the table.
-        on_step: Called before each step and after the last, with what is known; `missing[0]` is the step to come.
+        on_step: Called before each step that there is time for and after the last, with what is known; `missing[0]` is
+            the step to come.
 
     Returns:
         What is known in the end.
@@ -119,20 +118,18 @@ def diagnose(
         raise ValueError(f"time_limit must be seconds from 0, got {time_limit}")
     if not spent >= 0:
         raise ValueError(f"spent must be seconds from 0, got {spent}")
-    begin = time.perf_counter() - spent
+    limit = TimeLimit(time_limit, spent)
     steps = plan(backends, seed, table)
     diagnosis, late = Diagnosis(table), f"not done within {time_limit:.3g} s"
     with noted_interrupts() as interrupts:
         try:
             for place, step in enumerate(steps):
                 missing = tuple(later.title for later in steps[place:])
-                diagnosis = replace(diagnosis, missing=missing, seconds=time.perf_counter() - begin)
-                if on_step:
+                diagnosis = replace(diagnosis, missing=missing, seconds=limit.passed())
+                if on_step and limit.left(is_extra=step.is_extra) > 0:
                     on_step(diagnosis)
-                is_bound = step.is_extra or time_limit > 0
-                time_left = begin + WORKING * time_limit - time.perf_counter() if is_bound else math.inf
                 try:
-                    known = _in_time(step, diagnosis, time_left)
+                    known = _in_time(step, diagnosis, limit.left(is_extra=step.is_extra))
                     if (comparison := known.get("comparison")) and comparison.left_out:
                         known["skipped"] = {**diagnosis.skipped, step.title: f"{late}: {comparison.left_out}"}
                 except OutOfTimeError:
@@ -146,7 +143,7 @@ def diagnose(
             diagnosis = replace(diagnosis, missing=())
         except KeyboardInterrupt:
             diagnosis = replace(diagnosis, interrupted=True)
-    diagnosis = replace(diagnosis, seconds=time.perf_counter() - begin)
+    diagnosis = replace(diagnosis, seconds=limit.passed())
     if on_step:
         on_step(diagnosis)
     return diagnosis
