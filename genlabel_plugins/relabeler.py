@@ -91,6 +91,8 @@ class GenLabel(LearntState):
         check_number("temperature", temperature, 0)
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
+        if cross_fit is not None:
+            check_number("cross_fit", cross_fit, 3, whole=True)
         self.density = make_backend(backend) if cross_fit is None else CrossFit(backend, n_folds=cross_fit)
         if leave_parents_out and not getattr(self.density, "leaves_parents_out", False):
             raise ValueError(
