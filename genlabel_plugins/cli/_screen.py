@@ -94,7 +94,7 @@ def _show_fits(console: Console, diagnosis: Diagnosis) -> None:
     if not diagnosis.fits:
         return
     console.print(Text("\nDo the densities fit? (held-out rows)", "bold"))
-    largest = wording.largest_class(diagnosis.table)
+    largest = wording.largest_class(diagnosis.table, diagnosis.comparison)
     table = _table("backend", f"accuracy, % ({largest})", "ECE, %", "log-loss", "")
     table.columns[-1].justify = "left"
     for fit in diagnosis.fits.values():

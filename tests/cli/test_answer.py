@@ -186,8 +186,11 @@ def test_what_takes_too_long_is_left_out_and_said(wine, monkeypatch):
             torch.randn(9)
 
     monkeypatch.setattr("genlabel_plugins.diagnostics.questions.diagnosis.next_repeat", endless)
-    known = diagnose(prepare_table(wine, "target"), backends=["gm"], time_limit=2.0)
+    seen = []
+    known = diagnose(prepare_table(wine, "target"), backends=["gm"], time_limit=2.0, on_step=seen.append)
     assert known.seconds < 4
+    shown = {title for each in seen for title in each.missing[:1]}
+    assert shown.isdisjoint({"comparison 2 of 3", "comparison 3 of 3", "picture"})  # no page for each of the rest
     assert known.skipped["comparison 1 of 3"] == "not done within 2 s"
     assert known.recommendation is None
     assert [each.name for each in known.standings] == [LOGISTIC, CLASS_SHARES]
@@ -225,18 +228,22 @@ def series(n=240):
     return torch.randn(n, 3, generator=generator).cumsum(0), torch.arange(n) // 24 % 2
 
 
-def test_neighboring_rows_that_resemble_each_other_are_noticed_and_scored_in_blocks():
+def test_neighboring_rows_that_resemble_each_other_are_noticed_and_scored_in_blocks(monkeypatch):
+    monkeypatch.setattr("genlabel_plugins.diagnostics.questions.diagnosis.N_REPEATS", 1)
     x, target = series()
     assert is_ordered(x, target)
     shuffled = torch.randperm(len(x), generator=torch.Generator().manual_seed(1))
     assert not is_ordered(x[shuffled], target[shuffled])
     assert not is_ordered(torch.randn(200, 3, generator=torch.Generator().manual_seed(0)), torch.arange(200) // 100)
-    known = diagnose(LabeledTable(x, target), backends=["nn"])
+    known = diagnose(LabeledTable(x, target), backends=["nn"], time_limit=10_000)
     random, blocks = (
         {each.name: each.accuracy.mean for each in standings(c)} for c in (known.comparison, known.blocks)
     )
     assert random["densities of nn alone"] > blocks["densities of nn alone"] + 0.1
     assert known.recommendation.cautions[0].startswith("Neighboring rows resemble each other")
+    said = wording.standing_words(known)["sentences"]
+    inside = f"{100 * blocks[known.standings[0].name]:.1f}"
+    assert any(re.match(f"Neighboring rows .* in blocks of them it is right on {inside} ", each) for each in said)
     held_out = torch.cat([torch.from_numpy(test) for _, test in block_splits(target)])
     assert held_out.sort().values.equal(torch.arange(240))
 
@@ -252,17 +259,20 @@ def test_groups_are_held_out_together_and_times_in_their_order():
     known = diagnose(table, backends=["nn"], time_limit=0)
     assert "whole groups of 'visit'" in known.comparison.method
     assert known.fits["nn"].n_held_out == 240
-    dates = (
-        pd.date_range("2024-01-01", periods=240).strftime("%d.%m.%Y")[::-1]
-        if False
-        else pd.date_range("2024", periods=240)
-    )
+    dates = pd.date_range("2024", periods=240)
     late = prepare_table(frame.assign(visit=dates.astype(str)[::-1]), "kind", time="visit")
     assert late.time.tolist() == list(range(240))[::-1]
     for train, test in time_splits(late.time, late.target):
         assert late.time[train].max() < late.time[test].min()
     assert [step.title for step in plan(["gm"], table=late)].count("comparison 1 of 1") == 1
-    assert "before them" in diagnose(late, backends=["nn"], time_limit=0).comparison.method
+    known = diagnose(late, backends=["nn"], time_limit=0)
+    blocks = time_splits(late.time, late.target)
+    assert known.comparison.method.endswith(f"before them in the order of 'visit', in {len(blocks)} blocks")
+    largest = [torch.bincount(late.target[train]).argmax() for train, _ in blocks]
+    right = np.mean([(late.target[test] == c).double().mean() for c, (_, test) in zip(largest, blocks, strict=True)])
+    page = Report().render(known)
+    assert page.count(f"largest class so far {100 * right:.1f} %") == 3
+    assert "first repeat only" not in page  # there is but one
 
 
 @pytest.mark.parametrize(

@@ -131,6 +131,7 @@ def test_unknown_backends_and_encodings_are_named(tmp_path):
     table = write(tmp_path / "table.csv", rows())
     assert "must name at least one of" in run(table, "--target", "kind", "--backends", ",").stderr
     assert run(table, "--target", "kind", "--time-limit", "nan").exit_code == 2
+    assert "must be 0 or at least 3 seconds, got 2" in run(table, "--target", "kind", "--time-limit", "2").stderr
     with pytest.raises(ValueError, match="must be seconds from 0, got -1"):
         diagnose(load_table(table, "kind"), time_limit=-1)
     assert "got 'gmm'" in run(table, "--target", "kind", "--backends", "gmm").stderr

@@ -24,8 +24,9 @@ def make_splits(table: LabeledTable, rows: Tensor, seed: int) -> tuple[list[Spli
     """
     x, target = table.x[rows], table.target[rows]
     if table.time is not None:
-        return time_splits(table.time[rows], target), (
-            f"Rows are predicted from those before them in the order of {table.blocks_name!r}"
+        splits = time_splits(table.time[rows], target)
+        return splits, (
+            f"Rows are predicted from those before them in the order of {table.blocks_name!r}, in {len(splits)} blocks"
         )
     if table.groups is not None:
         folds = StratifiedGroupKFold(N_FOLDS, shuffle=True, random_state=seed)

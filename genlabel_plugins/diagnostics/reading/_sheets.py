@@ -11,6 +11,7 @@ from genlabel_plugins.diagnostics.reading._request import FileTable, Request, co
 from genlabel_plugins.diagnostics.reading.labeled_table import TableError, brief
 
 Rows = list[list[Any]]
+SHOWN = 10  # columns of a sheet, where the one asked for is in none
 
 
 def read_spreadsheet(request: Request) -> FileTable:
@@ -37,13 +38,17 @@ def read_spreadsheet(request: Request) -> FileTable:
         which = "" if request.sheet is None else f", sheet {next(iter(sheets))!r},"
         raise TableError(f"{request.name}{which} is empty")
     notes = []
-    chosen = next(iter(filled))
+    headers = {name: _words(rows[0]) if request.header else numbered(len(rows[0])) for name, rows in filled.items()}
+    chosen = next((name for name, header in headers.items() if request.target in header), next(iter(filled)))
     if len(filled) > 1:
-        chosen = next((name for name, rows in filled.items() if request.target in _words(rows[0])), chosen)
+        if request.target is not None and request.target not in headers[chosen]:
+            found = "; ".join(f"{name!r} has {_listed(header)}" for name, header in headers.items())
+            raise TableError(f"no sheet of {request.name} has a column {request.target!r}: {found}")
         others = ", ".join(repr(name) for name in filled if name != chosen)
         notes.append(f"Read from sheet {chosen!r}, not from {others} (--sheet).")
     rows = filled[chosen]
-    header = _words(rows.pop(0)) if request.header else numbered(len(rows[0]))
+    header = headers[chosen]
+    rows = rows[1:] if request.header else rows
     columns = list(zip(*rows, strict=True)) or [() for _ in header]
     kept = [place for place, name in enumerate(header) if name or any(map(_is_filled, columns[place]))]
     return FileTable(
@@ -71,6 +76,10 @@ def _table_in(rows: Rows) -> Rows:
     widths = [sum(map(_is_filled, row)) for row in rows]
     start = next((place for place, width in enumerate(widths) if width > 1), 0)
     return rows[start:]
+
+
+def _listed(header: list[str]) -> str:
+    return ", ".join(map(repr, header[:SHOWN])) + ", ..." * (len(header) > SHOWN)
 
 
 def _words(row: list[Any]) -> list[str]:

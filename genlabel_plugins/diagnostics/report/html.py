@@ -99,7 +99,7 @@ class Report:
             "treatments": table.treatments,
             "status": wording.status_words(diagnosis),
             "standing": wording.standing_words(diagnosis),
-            "largest": wording.largest_class(table),
+            "largest": wording.largest_class(table, diagnosis.comparison),
             "recommendation": wording.recommendation_words(advice) if advice else None,
             "classes": wording.class_words(table, class_colors(table)),
             "intrusion": wording.intrusion_words(diagnosis),

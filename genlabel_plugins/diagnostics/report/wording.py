@@ -10,7 +10,7 @@ from genlabel_plugins.diagnostics.questions.comparison import Comparison, Estima
 from genlabel_plugins.diagnostics.questions.density_fit import BackendFit
 from genlabel_plugins.diagnostics.questions.diagnosis import Diagnosis
 from genlabel_plugins.diagnostics.questions.recommendation import NOTHING, Recommendation, probability_text
-from genlabel_plugins.diagnostics.questions.standings import AHEAD, Standing
+from genlabel_plugins.diagnostics.questions.standings import AHEAD, LEARNT, Standing, standings
 from genlabel_plugins.diagnostics.reading.labeled_table import LabeledTable
 from genlabel_plugins.diagnostics.report._intrusion_pairs import intrusion_sentence, pairs_of
 
@@ -156,7 +156,7 @@ def comparison_words(comparison: Comparison, table: LabeledTable) -> dict[str, A
     return {
         "sentence": "Held-out accuracy of logistic regression trained each way. Higher is better; differences within "
         "the standard errors (±) may be chance.",
-        "largest": largest_class(table),
+        "largest": largest_class(table, comparison),
         "method": f"{method_words(comparison, table)}. Each setting stands at the best of {n_penalties} penalties. "
         f"The best of {len(settings)} settings owes some of its accuracy to chance: the recommendation scores each "
         "choice on rows that it was not made on.",
@@ -172,14 +172,17 @@ def method_words(comparison: Comparison, table: LabeledTable) -> str:
     return f"{method}{repeats}{sample}; standard errors allow for training rows that folds share"
 
 
-def largest_class(table: LabeledTable) -> str:
-    """The share of the largest class, which a score must beat.
+def largest_class(table: LabeledTable, comparison: Comparison | None = None) -> str:
+    """The share of the largest class, which a score must beat; in time, of rows after those in which it is the largest.
 
     Example:
         >>> import torch
         >>> largest_class(LabeledTable(torch.randn(20, 2), torch.arange(20) // 12))
         'largest class 60.0 %'
     """
+    if table.time is not None and comparison is not None and CLASS_SHARES in comparison.others:
+        accuracy = comparison.mean_of(comparison.others[CLASS_SHARES][:, 0]).mean
+        return f"largest class so far {percent(accuracy)}"
     return f"largest class {percent(float(table.counts.max() / table.counts.sum()))}"
 
 
@@ -205,16 +208,23 @@ def standing_words(diagnosis: Diagnosis) -> dict[str, Any] | None:
     scored = "; ".join(f"{each.name}, {_both(each)}" for each in beside)
     sentences = [f"Right on {_both(best)} of held-out rows. Beside it: {scored}."]
     if not is_learnt:
+        first = "" if len(found) < 2 or found[1] in beside else f"{found[1].name}, {_both(found[1])}; "
         sentences = [
-            f"No model beats always naming the largest class ({percent(best.accuracy.mean)} of the rows), neither by "
-            f"accuracy nor by log-loss: {scored}."
+            f"No model beats always naming the largest class (right on {percent(best.accuracy.mean)} of held-out rows) "
+            f"with a probability of {LEARNT}, neither by accuracy nor by log-loss: {first}{scored}."
         ]
     elif best.name == FOREST:
         sentences.append("A random forest at scikit-learn's defaults is better here than anything that mixes rows.")
     elif FOREST in best.rivals:
         sentences.append("It is not told apart from a random forest at scikit-learn's defaults.")
+    if is_learnt and diagnosis.blocks is not None:
+        inside = {each.name: each for each in standings(diagnosis.blocks)}
+        accuracy = with_error(inside[best.name].accuracy)
+        sentences.append(f"Neighboring rows resemble each other: in blocks of them it is right on {accuracy} %.")
     others = [name for name in best.rivals if name != FOREST]
-    forest = "the forest is scored in the first repeat only" if FOREST in names else "the forest was left out: no time"
+    forest = "" if FOREST in names else "; the forest was left out: no time"
+    if FOREST in names and comparison.n_repeats > 1:
+        forest = "; the forest is scored in the first repeat only"
     chosen = " Of schemes and of GenLabelClassifierCV, what is chosen is chosen on other rows than it is scored on."
     if others and is_learnt:
         sentences.append(f"Not told apart from it with a probability of {AHEAD}: {', '.join(others)}.")
@@ -231,8 +241,8 @@ def standing_words(diagnosis: Diagnosis) -> dict[str, Any] | None:
             }
             for each in found
         ],
-        "largest": largest_class(diagnosis.table),
-        "method": f"{method_words(comparison, diagnosis.table)}; {forest}.{chosen * bool(comparison.settings)} "
+        "largest": largest_class(diagnosis.table, comparison),
+        "method": f"{method_words(comparison, diagnosis.table)}{forest}.{chosen * bool(comparison.settings)} "
         "Balanced accuracy is the mean over classes of the share that is found; no true class is taken to be less "
         "likely than 1e-7.",
     }
