@@ -3,19 +3,23 @@
     python benchmarks/streams.py
 
 10 million rows of 64 float32 features and ten classes are written to a temporary folder, as pyarrow writes by default,
-and deleted at the end. Reading alone goes through the batches and makes nothing of them; learning makes tensors of them
-and calls `partial_fit`, one thread of torch beside the threads of pyarrow. Both take turns; rates are by the clock, as
-reading goes on beside the arithmetic. Peak memory is that of a process of its own for a tenth of the rows and for all.
+and deleted at the end. Reading alone goes through the batches and makes nothing of them, with all threads of pyarrow;
+learning makes tensors of them and calls `partial_fit`, by `--workers` threads, each on a share of the files, whose
+densities are merged. Both take turns, by the clock and by CPU time. Peak memory is that of a process of its own for a
+tenth of the rows and for all.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial, reduce
 from pathlib import Path
 from statistics import median
 
@@ -27,8 +31,9 @@ import torch
 from _timing import Results, add_json_option, ratios, versions
 
 from genlabel_plugins import make_backend
+from genlabel_plugins.densities.streaming import StreamingDensity
 
-N_FEATURES, N_CLASSES, PIECE = 64, 10, 250_000
+N_FEATURES, N_CLASSES, PIECE, BATCH = 64, 10, 250_000, 2**16
 NAMES = [f"x{i}" for i in range(N_FEATURES)]
 
 
@@ -44,7 +49,7 @@ def write(folder: Path, n_rows: int) -> None:
 
 
 def batches(files: list[Path]) -> Iterator[pa.RecordBatch]:
-    scanner = ds.dataset(files).scanner(batch_size=2**16, batch_readahead=4, fragment_readahead=1)
+    scanner = ds.dataset(files).scanner(batch_size=BATCH, batch_readahead=4, fragment_readahead=1)
     yield from scanner.to_batches()
 
 
@@ -53,19 +58,27 @@ def read(files: list[Path]) -> None:
         pass
 
 
-def learn(files: list[Path]) -> torch.nn.Module:
-    gm = make_backend("gm")
-    for batch in batches(files):
-        columns = np.stack([batch.column(name).to_numpy() for name in NAMES])  # (64, B), quicker than row by row
-        target = torch.tensor(batch.column("target").to_numpy())
-        gm.partial_fit(torch.from_numpy(columns).T.contiguous(), target, n_classes=N_CLASSES)
+def learn(files: list[Path], workers: int) -> StreamingDensity:
+    """`gm` of all rows, each worker on a share of the files."""
+    with ThreadPoolExecutor(workers) as pool:
+        gm = reduce(StreamingDensity.merge, pool.map(learn_share, (files[i::workers] for i in range(workers))))
     gm.check_fitted()
     return gm
 
 
-def peak_memory(folder: Path, n_files: int) -> float:
+def learn_share(files: list[Path]) -> StreamingDensity:
+    gm = make_backend("gm")
+    memory = np.empty((N_FEATURES, BATCH), np.float32)
+    for batch in batches(files):
+        columns = np.stack([batch.column(name).to_numpy() for name in NAMES], out=memory[:, : len(batch)])
+        target = torch.tensor(batch.column("target").to_numpy())
+        gm.partial_fit(torch.from_numpy(columns).T, target, n_classes=N_CLASSES)
+    return gm
+
+
+def peak_memory(folder: Path, n_files: int, workers: int) -> float:
     """Megabytes that a process of its own takes at most, learning from the first files."""
-    call = [sys.executable, __file__, "--learn", str(folder), "--files", str(n_files)]
+    call = [sys.executable, __file__, "--learn", str(folder), "--files", str(n_files), "--workers", str(workers)]
     return float(subprocess.run(call, capture_output=True, text=True, check=True).stdout.split()[-1])
 
 
@@ -73,6 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--learn", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--files", type=int, help=argparse.SUPPRESS)
     add_json_option(parser)
@@ -81,7 +95,7 @@ def main() -> None:
     if args.learn:
         import resource
 
-        learn(sorted(args.learn.iterdir())[: args.files])
+        learn(sorted(args.learn.iterdir())[: args.files], args.workers)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         return
     results = Results(args.json)
@@ -91,20 +105,27 @@ def main() -> None:
         write(folder, args.rows)
         files = sorted(folder.iterdir())
         print(f"{args.rows:,} rows, {sum(f.stat().st_size for f in files) / 1e9:.2f} GB in {len(files)} files")
-        seconds: dict[str, list[float]] = {"read": [], "learn": []}
+        ways = {"read": partial(read, files), "learn": partial(learn, files, args.workers)}
+        seconds: dict[str, list[float]] = {way: [] for way in ways}
+        cpu: dict[str, list[float]] = {way: [] for way in ways}
         for _ in range(args.rounds):
-            for way, call in (("read", read), ("learn", learn)):
-                begin = time.perf_counter()
-                call(files)
+            for way, call in ways.items():
+                begin, begin_cpu = time.perf_counter(), time.process_time()
+                call()
                 seconds[way].append(time.perf_counter() - begin)
+                cpu[way].append(time.process_time() - begin_cpu)
         low, middle, high = ratios(seconds, "read", "learn")
         results.add("rate of learning over that of reading", (low, middle, high))
+        results.add("CPU time of reading over that of learning", ratios(cpu, "read", "learn"))
         for way, taken in seconds.items():
-            print(f"{way}: {median(taken):.1f} s, {args.rows / median(taken) / 1e6:.2f} million rows a second")
+            rate = args.rows / median(taken) / 1e6
+            print(
+                f"{way}: {median(taken):.1f} s, {rate:.2f} million rows a second, {median(cpu[way]):.1f} s of CPU time"
+            )
         verdict = "met" if middle >= 0.6 else "MISSED"
         print(f"rate of learning over that of reading: {middle:.2f} [{low:.2f}, {high:.2f}]  >= 0.6: {verdict}")
         few = max(1, len(files) // 10)
-        tenth, whole = peak_memory(folder, few), peak_memory(folder, len(files))
+        tenth, whole = (peak_memory(folder, n, args.workers) for n in (few, len(files)))
         print(f"peak memory: {tenth:.0f} MB for {few} files, {whole:.0f} MB for {len(files)}")
     results.write("torch", "pyarrow", "numpy")
 

@@ -71,7 +71,7 @@ SMALL = {
     "regimes": ("--backends gm", {}, "two moons"),
     "reservoir": ("--rows 40 --seeds 1", {}, "nn 10000"),
     "steps": ("--rounds 1", {}, "logistic regression"),
-    "streams": ("--rows 2000 --rounds 1", {"peak_memory": lambda folder, n_files: 0.0}, "rate of learning"),
+    "streams": ("--rows 2000 --rounds 1", {"peak_memory": lambda folder, n_files, workers: 0.0}, "rate of learning"),
     "tabular": ("--seeds 2 --tables wine --data {data}", {"N_STEPS": 1}, "mean ± standard deviation"),
     "timm_step": ("--model test_resnet --size 32 --batch 8 --rounds 1", {}, "features reused"),
     "wide": ("--seeds 1 --quick --only 'digits, 60 rows PCA(40)'", {}, "digits, 60 rows"),

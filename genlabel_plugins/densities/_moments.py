@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -10,7 +9,8 @@ from torch import Tensor
 
 from genlabel_plugins.densities._ranks import State
 
-CHUNK_ROWS = 4_096  # a chunk of 64 features in float64 stays in cache
+CHUNK_ROWS = 1_024  # a chunk of 64 features in float64, and its squares, stay in cache
+SAFE_POWER = 128  # of two: fourth powers of numbers up to it, and from its inverse, are far from the ends of float64
 
 
 class ClassMoments(NamedTuple):
@@ -68,18 +68,18 @@ def class_moments(
     origin: Tensor | None = None,
     unit: Tensor | None = None,
 ) -> ClassMoments:
-    """Count, mean, scatter and fourth powers of each class, by a merge of centered blocks of its rows.
+    """Count, mean, scatter, third and fourth powers of each class, from sums over blocks that stay in cache.
 
-    A block is centered on its own mean, so that rows far from zero lose nothing. Products run in the dtype of `x`;
-    inverting a scatter magnifies their rounding, so densities give float64.
+    The sums of a class are taken about the mean of its first block, so that rows far from zero lose nothing, and moved
+    to its mean at the end. They run in float64, since inverting a scatter magnifies rounding.
 
     Args:
         x: Rows, shape `(N, D)`.
         target: Class indices, shape `(N,)`.
         n_classes: Number of classes C.
         diagonal: Keep only the diagonal of the scatter.
-        origin: What to subtract from the rows, block by block, if there is a unit, shape `(D,)`.
-        unit: What to divide them by then, in float64, shape `(D,)`; one for float32.
+        origin: Point about which means are given, in float64, shape `(D,)`; by default zero.
+        unit: What rows and `origin` are divided by, in float64, shape `(D,)`; by default one.
 
     Example:
         >>> moments = class_moments(torch.tensor([[1.0], [3.0], [8.0]]), torch.tensor([0, 0, 1]), 2)
@@ -91,38 +91,61 @@ def class_moments(
         Pebay, Formulas for robust, one-pass parallel computation of covariances and higher-order moments, 2008.
     """
     count = torch.bincount(target, minlength=n_classes)
-
-    def block(rows: Tensor) -> Tensor:
-        taken = x.index_select(0, rows)
-        if unit is None:
-            return taken
-        taken = taken.double() if origin is None else taken.double().sub_(origin)
-        return taken.div_(unit) if x.dtype == torch.float64 else taken
-
-    classes = [
-        reduce(ClassMoments.merge, (_moments(block(chunk), diagonal) for chunk in rows.split(CHUNK_ROWS)))
-        for rows in _narrow(target, n_classes).argsort().split(count.tolist())
-    ]
-    return ClassMoments(*(torch.stack(part) for part in zip(*classes, strict=True)))
+    x = (
+        x.contiguous()
+    )  # rows of a table of columns: to take a row would touch as many lines of cache as it has features
+    rows_of = _narrow(target, n_classes).argsort().split(count.tolist())
+    taken = x.new_empty(min(CHUNK_ROWS, len(x)), x.shape[1])
+    block = taken if x.dtype == torch.float64 else torch.empty_like(taken, dtype=torch.float64)
+    workspace = _Workspace(taken, block, torch.empty_like(block))
+    sums = zip(*(workspace.power_sums(x, rows, unit, diagonal) for rows in rows_of), strict=True)
+    reference, total, scatter, third, fourth = (torch.stack(part) for part in sums)
+    n_rows = count.double()[:, None]
+    shift = total / n_rows.clamp(min=1)
+    square = (scatter if diagonal else scatter.diagonal(dim1=1, dim2=2)).clone()
+    scatter -= n_rows * shift.square() if diagonal else total[:, :, None] * shift[:, None]
+    fourth += shift * (6 * shift * square - 4 * third - 3 * shift.square() * total)
+    third -= shift * (3 * square - 2 * shift * total)
+    mean = reference + shift
+    if origin is not None:
+        mean = torch.where(n_rows > 0, reference - (origin if unit is None else origin / unit) + shift, 0.0)
+    return ClassMoments(n_rows.squeeze(1), mean, scatter, third, fourth)
 
 
 def _narrow(target: Tensor, n_classes: int) -> Tensor:
     """Class indices in few bytes, which are sorted several times faster."""
-    return target.to(torch.int16) if n_classes <= 2**15 else target
+    return target.to(torch.uint8 if n_classes <= 2**8 else torch.int16 if n_classes <= 2**15 else target.dtype)
 
 
-def _moments(block: Tensor, diagonal: bool) -> ClassMoments:
-    """Moments of the rows of a block, which is overwritten; all zero of none."""
-    mean = block.sum(0, dtype=torch.float64) / max(len(block), 1)
-    rounded = mean.to(block.dtype)
-    missed = mean - rounded
-    block -= rounded
-    square = block.square()
-    scatter = square.sum(0) if diagonal else block.T @ block
-    scatter = scatter - len(block) * (missed.square() if diagonal else torch.outer(missed, missed))
-    third = block.mul_(square).sum(0, dtype=torch.float64)
-    n_rows = mean.new_tensor(len(block))
-    return ClassMoments(n_rows, mean, scatter, third, square.square_().sum(0, dtype=torch.float64))
+class _Workspace(NamedTuple):
+    """Memory for one block; to ask for new memory each time takes a third of the whole time."""
+
+    taken: Tensor
+    block: Tensor
+    square: Tensor
+
+    def power_sums(self, x: Tensor, rows: Tensor, unit: Tensor | None, diagonal: bool) -> tuple[Tensor, ...]:
+        """Mean of the first block of some rows, and sums of their first to fourth powers about it; all zero of none."""
+        reference, total, third, fourth = self.block.new_zeros(4, x.shape[1])
+        scatter = torch.zeros_like(total) if diagonal else total.new_zeros(x.shape[1], x.shape[1])
+        for i, chunk in enumerate(rows.split(CHUNK_ROWS)):
+            taken, block, square = (memory[: len(chunk)] for memory in self)
+            torch.index_select(x, 0, chunk, out=taken)
+            block.copy_(taken)
+            if unit is not None:
+                block /= unit
+            if i == 0:
+                reference = block.sum(0) / max(len(block), 1)
+            block -= reference
+            total += block.sum(0)
+            torch.mul(block, block, out=square)
+            if diagonal:
+                scatter += square.sum(0)
+            else:
+                scatter.addmm_(block.T, block)
+            third += block.mul_(square).sum(0)
+            fourth += square.square_().sum(0)
+        return reference, total, scatter, third, fourth
 
 
 class ScaledMoments(NamedTuple):
@@ -158,12 +181,13 @@ def scaled_moments(
 ) -> ScaledMoments:
     """Moments of rows `(N, D)` about `origin`, which was subtracted from them before if they are `centered`."""
     subtracted = None if centered else origin.double()
-    unit = torch.ones_like(x[0], dtype=torch.float64)  # fourth powers of float32 stay within float64
-    if x.dtype == torch.float64:
+    unit = torch.ones_like(x[0], dtype=torch.float64)
+    if x.dtype == torch.float64:  # fourth powers of float32 stay within it
         extremes = torch.stack([x.amin(0), x.amax(0)])
         power = torch.frexp((extremes if centered else extremes - origin).abs().amax(0)).exponent
-        unit *= torch.full_like(unit, 2.0).pow(power)
-    moments = class_moments(x, target, n_classes, diagonal=diagonal, origin=subtracted, unit=unit)
+        unit *= torch.full_like(unit, 2.0).pow(power.masked_fill(power.abs() < SAFE_POWER, 0))
+    scale = unit if bool((unit != 1).any()) else None
+    moments = class_moments(x, target, n_classes, diagonal=diagonal, origin=subtracted, unit=scale)
     return ScaledMoments(unit, origin, moments)
 
 
