@@ -12,10 +12,10 @@ from _data import load
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import train_test_split
-from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from genlabel_plugins.diagnostics.questions.density_fit import calibration_error, confidence_bins
+from genlabel_plugins.paper.sceptics import SCEPTICS
 from genlabel_plugins.selection import candidate_grid
 from genlabel_plugins.selection._candidate_fits import network_log_p
 from genlabel_plugins.selection._joint_training import TrainingOptions, train_jointly
@@ -24,8 +24,6 @@ from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
 
 SCORINGS = ("accuracy", "neg_log_loss")
 MIXING = ("none", "mixup", "genlabel")
-REFERENCE = "scikit-learn's LogisticRegression()"
-
 
 PAPER = {
     "schemes": ("mixup", "genlabel"),
@@ -44,33 +42,66 @@ WAYS: dict[str, dict[str, Any]] = {  # options of GenLabelClassifierCV
     "+ no mixing competes": {"schemes": MIXING} | ONE,
     "+ repeats and averaging": {"schemes": MIXING} | AVERAGE,
     "+ the density competes": AVERAGE,
-    "+ stacking: the default": {"selection": "stack"},
+    "+ the best single one": {"selection": "best"},
+    "+ stacking instead: the default": {"selection": "stack"},
     "the default with the clean batch": {"selection": "stack", "keep_clean": True},
     "no mixing and the density, stacked": {"schemes": ("none", "density"), "selection": "stack"},
 }
 
 
-def run(data: Path | None, name: str, seed: int) -> dict[str, Any]:
-    """Test scores of every way by both scorings."""
+class SharedSearch(GenLabelClassifierCV):
+    """A search that compares the same candidates in the same folds once, for several scorings and selections."""
+
+    known: dict[Any, Any]
+
+    def _cross_validate(self, problem: Any, candidates: list[Any], options: Any, groups: Any) -> Any:
+        key = (tuple(candidates), self.n_repeats)
+        if key not in self.known:
+            self.known[key] = super()._cross_validate(problem, candidates, options, groups)
+        return self.known[key]
+
+
+def split(data: Path | None, name: str, seed: int) -> list[np.ndarray]:
+    """Rows to learn from and to test, and their classes."""
     torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # of densities of small classes
+    warnings.simplefilter("ignore")  # of densities of small classes, and of classes with fewer rows than folds
     X, y = load(data, name)
-    X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
-    reference = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000)).fit(X, y).predict_proba(X_test)
-    found: dict[str, Any] = {f"{REFERENCE}|{scoring}": scores(reference, y_test) for scoring in SCORINGS}
+    return train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
+
+
+def run(data: Path | None, name: str, seed: int) -> dict[str, Any]:
+    """Test scores of every way by both scorings, and of scikit-learn's classifiers at their defaults."""
+    X, X_test, y, y_test = split(data, name, seed)
+    found: dict[str, Any] = {"set": name, "seed": seed}
+    for title, make in SCEPTICS.items():
+        probability = make(seed).fit(X, y).predict_proba(X_test)
+        found |= {f"{title}|{scoring}": scores(probability, y_test) for scoring in SCORINGS}
+    known: dict[Any, Any] = {}
     for title, options in WAYS.items():
         for scoring in SCORINGS:
-            search = GenLabelClassifierCV(**options, scoring=scoring, random_state=seed).fit(X, y)
+            search = SharedSearch(**options, scoring=scoring, random_state=seed)
+            search.known = known
+            search.fit(X, y)
             found[f"{title}|{scoring}"] = scores(search.predict_proba(X_test), y_test)
-    return found | {"set": name, "seed": seed}
+    return found
+
+
+def run_stacking(data: Path | None, name: str, seed: int) -> dict[str, Any]:
+    """Test scores of the default search, and of the single candidate that is best in its cross-validation."""
+    X, X_test, y, y_test = split(data, name, seed)
+    known: dict[Any, Any] = {}
+    found: dict[str, Any] = {"set": name, "seed": seed}
+    for selection in ("stack", "best"):
+        search = SharedSearch(selection=selection, random_state=seed)
+        search.known = known
+        search.fit(X, y)
+        found[selection] = scores(search.predict_proba(X_test), y_test)
+    return found
 
 
 def run_fixed(data: Path | None, name: str, seed: int) -> list[tuple[str, bool, float, float]]:
     """Test accuracy and log-loss of every scheme and gamma at one learning rate, without any choice."""
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    X, y = load(data, name)
-    X, X_test, y, y_test = train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
+    X, X_test, y, y_test = split(data, name, seed)
     grids = [candidate_grid(schemes=MIXING, learning_rates=(0.1,), keep_clean=keep) for keep in (False, True)]
     candidates = list(dict.fromkeys([candidate for grid in grids for candidate in grid]))
     table, n_classes = TrainingTable.of(torch.from_numpy(X), torch.from_numpy(y)), int(y.max()) + 1

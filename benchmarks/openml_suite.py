@@ -2,12 +2,13 @@
 
     python benchmarks/openml_suite.py --output docs/openml_suite.md
 
-`--parity` compares `GenLabelClassifier(scheme="none")` with scikit-learn's `LogisticRegression` instead, on all sets.
+`--stacking` holds the default search to the best single candidate of its cross-validation instead, and `--parity`
+compares `GenLabelClassifier(scheme="none")` with scikit-learn's `LogisticRegression`, both on all sets.
 
 Rows are split 70/30, stratified, once per seed. Each way is `GenLabelClassifierCV` with other options, fitted to the
-training rows by each of two scorings. Test rows are scored and nothing else. Finished runs are kept in
-`outputs/openml_suite.jsonl` and not repeated. Runs are spread by joblib: `--jobs 8` on one machine,
-`joblib.parallel_config(backend="dask")` around `main` on a cluster.
+training rows by each of two scorings; scikit-learn's classifiers stand beside them at their defaults. Test rows are
+scored and nothing else. Finished runs are kept in `outputs/` and not repeated. Runs are spread by joblib: `--jobs 8` on
+one machine, `joblib.parallel_config(backend="dask")` around `main` on a cluster.
 """
 
 from __future__ import annotations
@@ -15,44 +16,52 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from _data import SETS, add_data_option
-from _openml_runs import REFERENCE, SCORINGS, WAYS, run, run_fixed, run_parity
+from _openml_runs import SCORINGS, WAYS, run, run_fixed, run_parity, run_stacking
 from joblib import Parallel, delayed
 from scipy.stats import wilcoxon
+
+from genlabel_plugins.paper.sceptics import SCEPTICS
 
 SEEDS = range(100, 110)  # other splits than those on which the averaging was chosen
 MAX_ROWS = 1500
 ON_PAR = 5e-4  # difference of means over seeds, in accuracy or nats
-RECORDS = Path("outputs/openml_suite.jsonl")
+OUTPUTS = Path("outputs")
 INTRO = """\
 {n_sets} OpenML sets of at most {max_rows:,} rows, {n_seeds} splits of 70/30 each, logistic regression
-(`python benchmarks/openml_suite.py`). A cell gives the share of sets, in per cent, on which the way of its row is
-higher / on par / lower than the baseline of its column, by means over the splits (on par: within {on_par:g} points,
-or hundredths of a nat); the mean difference in points, or hundredths of a nat, positive where the way is better; and
-p of Wilcoxon's signed-rank test over sets. The second tables give means over sets ± the spread of that mean over
-splits; ECE is the expected calibration error in 15 bins. Each row that begins with + adds to the row above it."""
+(`python benchmarks/openml_suite.py --seeds {n_seeds}`); {n_artificial} of them are artificial, made by a formula, and
+stand apart. A cell gives the share of sets, in per cent, on which the way of its row is higher / on par / lower than the
+baseline of its column, by means over the splits (on par: within {on_par:g} points, or hundredths of a nat); the mean
+difference in points, or hundredths of a nat, positive where the way is better; and p of Wilcoxon's signed-rank test
+over sets. The columns on the right are means over sets ± the spread of that mean over splits; ECE is the expected
+calibration error in 15 bins. Each row that begins with + adds to the row above it; the last five are scikit-learn's
+classifiers at their defaults."""
 BASELINES = ("mixup", "no mixing", "density alone (gm)")
-DEFAULT = "+ stacking: the default"
+DEFAULT = "+ stacking instead: the default"
 
 
 def suite() -> list[str]:
     return sorted(SETS.index[SETS.n_rows <= MAX_ROWS])
 
 
-def records(data: Path | None, names: list[str], seeds: range, n_jobs: int) -> pd.DataFrame:
+def records(
+    path: Path, run: Callable[..., Any], data: Path | None, names: list[str], seeds: range, n_jobs: int
+) -> pd.DataFrame:
     """Scores of all runs, `(set, seed) x (way, scoring)`; runs that are on file are not repeated."""
-    RECORDS.parent.mkdir(exist_ok=True)
-    done = [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
+    path.parent.mkdir(exist_ok=True)
+    done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     have = {(record["set"], record["seed"]) for record in done}
     missing = [(name, seed) for seed in seeds for name in names if (name, seed) not in have]
     runs = Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
         delayed(run)(data, name, seed) for name, seed in missing
     )
-    with RECORDS.open("a") as file:
+    with path.open("a") as file:
         for count, record in enumerate(runs, 1):
             file.write(json.dumps(record) + "\n")
             file.flush()
@@ -86,63 +95,64 @@ def means(frame: pd.DataFrame, way: str, scoring: str) -> list[str]:
 
 def page(frame: pd.DataFrame, names: list[str]) -> str:
     seeds = sorted(frame.index.unique("seed"))
+    artificial = set(names) & set(SETS.index[SETS.simulated == "yes"])
+    is_artificial = frame.index.get_level_values("set").isin(artificial)
+    parts = {"real": frame[~is_artificial], "artificial": frame[is_artificial]}
+    counts = {"n_sets": len(names), "n_artificial": len(artificial), "n_seeds": len(seeds)}
     lines = [
         "# GenLabel by cross-validation on small tables",
         "",
-        "scikit-learn's classifiers beside these ways, real and artificial sets apart, with ranks and Elo:",
-        "`genlabel paper table3`, whose results stand in [the paper, reproduced](paper.md).",
+        "The schemes of the paper on these sets, with ranks, Elo and temperature scaling: `genlabel paper table3`, whose",
+        "results stand in [the paper, reproduced](paper.md).",
         "",
-        *INTRO.format(n_sets=len(names), max_rows=MAX_ROWS, n_seeds=len(seeds), on_par=100 * ON_PAR).splitlines(),
-        "",
+        *INTRO.format(**counts, max_rows=MAX_ROWS, on_par=100 * ON_PAR).splitlines(),
     ]
     for scoring, title in (("accuracy", "accuracy"), ("neg_log_loss", "log-loss")):
-        lines += [
-            f"## Chosen and compared by {title}",
-            "",
-            "| way | " + " | ".join(f"against {b}" for b in BASELINES) + " |",
-            "|---" * 4 + "|",
-        ]
-        for way in (*WAYS, REFERENCE):
-            cells = [compare(frame, way, baseline, scoring) if way != baseline else "" for baseline in BASELINES]
-            lines.append(f"| {way} | " + " | ".join(cells) + " |")
-        lines += ["", "| way | accuracy, % | log-loss, nats | ECE, % |", "|---" * 4 + "|"]
-        lines += [f"| {way} | " + " | ".join(means(frame, way, scoring)) + " |" for way in (*WAYS, REFERENCE)]
-        lines.append("")
-    half = frame[frame.index.get_level_values("set").isin(names[1::2])]
-    lines += [
-        "## The half of the sets that nothing was chosen on",
-        "",
-        "The rule of the averaging was chosen among several on other splits of every other set, in alphabetical order.",
-        "The default on the rest:",
-        "",
-        *default_table({"": half}),
-        "",
-        "## How much is luck of the splits",
-        "",
-        "The default on all sets, five splits at a time:",
-        "",
-        *default_table(
-            {
-                f", splits {some[0]} to {some[-1]}": frame[frame.index.get_level_values("seed").isin(some)]
-                for some in (seeds[first : first + 5] for first in range(0, len(seeds), 5))
-            }
-        ),
-        "",
-    ]
-    return "\n".join(lines)
+        for kind, part in parts.items():
+            if not len(part):
+                continue
+            n_sets = len(part.index.unique("set"))
+            against = [f"against {baseline}" for baseline in BASELINES]
+            lines += [
+                "",
+                f"## {n_sets} {kind} sets, chosen and compared by {title}",
+                "",
+                f"| way | {' | '.join([*against, 'accuracy, %', 'log-loss, nats', 'ECE, %'])} |",
+                "|---" * 7 + "|",
+            ]
+            for way in (*WAYS, *SCEPTICS):
+                cells = [compare(part, way, baseline, scoring) if way != baseline else "" for baseline in BASELINES]
+                lines.append(f"| {way} | {' | '.join(cells + means(part, way, scoring))} |")
+    lines += ["", "## The default against scikit-learn's classifiers, and split by split", ""]
+    against = [*SCEPTICS, *BASELINES]
+    lines += [f"| sets, splits, scoring | {' | '.join(against)} |", "|---" * (1 + len(against)) + "|"]
+    for kind, part in parts.items():
+        by_seed = {f"split {seed}": part[part.index.get_level_values("seed") == seed] for seed in seeds}
+        for title, some in ({"all": part} | by_seed).items() if len(part) else ():
+            for scoring in SCORINGS:
+                cells = [compare(some, DEFAULT, baseline, scoring) for baseline in against]
+                lines.append(f"| {kind}, {title}, {scoring} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
 
 
-def default_table(parts: dict[str, pd.DataFrame]) -> list[str]:
-    """The default against the baselines on each part of the runs, named by what its scoring is followed by."""
-    return [
-        "| scoring | " + " | ".join(f"against {b}" for b in BASELINES) + " |",
-        "|---" * 4 + "|",
-        *(
-            f"| {scoring}{title} | " + " | ".join(compare(part, DEFAULT, b, scoring) for b in BASELINES) + " |"
-            for scoring in SCORINGS
-            for title, part in parts.items()
-        ),
+def stacking(frame: pd.DataFrame) -> str:
+    """The default search held to the best single candidate of its cross-validation, by log-loss."""
+    loss = pd.DataFrame({name: frame[name].str[1] for name in ("stack", "best")})
+    by_set = loss.groupby("set").mean()
+    excess = by_set["stack"] / by_set["best"] - 1
+    least = excess <= 0
+    worst = ", ".join(f"{name} {100 * value:+.1f} %" for name, value in excess.nlargest(5).items())
+    lines = [
+        f"{len(by_set)} sets, {len(frame.index.unique('seed'))} splits: log-loss of the default search, relative to that",
+        "of the single candidate that is best in its cross-validation, by means over the splits",
+        "",
+        f"not above: {100 * least.mean():.1f} % of sets ± {100 * least.std() / len(least) ** 0.5:.1f}",
+        f"equal: {100 * (excess == 0).mean():.1f} %; over 5 % above: {int((excess > 0.05).sum())} sets",
+        f"greatest: {worst}",
+        f"mean over sets: {by_set['stack'].mean():.4f} against {by_set['best'].mean():.4f} nats",
     ]
+    shares = [f"{100 * (some['stack'] <= some['best']).mean():.1f}" for _, some in loss.groupby("seed")]
+    return "\n".join([*lines, f"not above, split by split: {', '.join(shares)} %"])
 
 
 def fixed(data: Path | None, names: list[str], seeds: range, n_jobs: int) -> str:
@@ -175,17 +185,23 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--fixed", action="store_true", help="print what each gamma brings at a learning rate of 0.1")
+    parser.add_argument("--stacking", action="store_true", help="hold the default to its best single candidate")
     parser.add_argument("--parity", action="store_true", help="print how far no mixing is from LogisticRegression")
     parser.add_argument("--output", type=Path, help="also write the tables as a Markdown page")
     args = parser.parse_args()
     if args.parity:
         print(parity(args.data, args.sets or sorted(SETS.index), args.jobs))
         return
+    seeds = SEEDS[: args.seeds]
+    if args.stacking:
+        names = args.sets or sorted(SETS.index)
+        print(stacking(records(OUTPUTS / "stacking.jsonl", run_stacking, args.data, names, seeds, args.jobs)))
+        return
     names = args.sets or suite()
     if args.fixed:
-        print(fixed(args.data, names, SEEDS[: args.seeds], args.jobs))
+        print(fixed(args.data, names, seeds, args.jobs))
         return
-    text = page(records(args.data, names, SEEDS[: args.seeds], args.jobs), names)
+    text = page(records(OUTPUTS / "openml_suite.jsonl", run, args.data, names, seeds, args.jobs), names)
     print(text)
     if args.output:
         args.output.write_text(text)

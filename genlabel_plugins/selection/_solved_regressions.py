@@ -21,7 +21,7 @@ from genlabel_plugins.selection._training_table import TrainingTable
 from genlabel_plugins.selection.candidates import Candidate
 
 MIXED_ROWS, MOST_COPIES = 2000, 10
-EXACT, ROUGH = 1e-15, 3e-5  # what a further step would gain, in nats
+EXACT, ROUGH = 1e-15, 2e-4  # what a further step would gain, as a share of the loss
 
 
 def solve_candidates(

@@ -13,9 +13,10 @@ from torch import Tensor
 from genlabel_plugins.selection.candidates import Candidate
 
 LEAST_WEIGHT = 1e-3  # candidates that weigh less in an average, relative to the best, are left out
-EM_STEPS, SURE, LEAST_STACKED = 100, 0.9, 0.01  # of stacking: steps, trust in the start, least weight
+EM_STEPS, SURE, LEAST_STACKED = 100, 0.5, 0.01  # of stacking: steps, trust in the start, least weight
 SHRINKAGE = 1 / 3  # share of what single candidates deserve by their own log-loss in the weights of stacking
 HEAD_START = 2.0  # nats by which plain logistic regression is taken to explain the rows better, before any is seen
+LEAST_GAIN = 0.25  # nats in all by which an average must explain held-out rows better than its best member
 LEAST_LOSS = 1e-9  # nats, below which losses are equal
 SCORINGS = ("accuracy", "neg_log_loss")
 Selection = Literal["stack", "average", "best", "one_standard_error"]
@@ -143,4 +144,7 @@ def _stack(cv: CrossValidation) -> Tensor:
         weight = weight * ((share / (likelihood @ weight)) @ likelihood)
     weight = torch.lerp(weight, single, SHRINKAGE)
     weight = torch.where(weight < LEAST_STACKED * weight.max(), 0.0, weight)
-    return weight / weight.sum()
+    weight = weight / weight.sum()
+    best = int(cv.mean("neg_log_loss").argmax())
+    gain = cv.n_rows * (share @ ((likelihood @ weight).log() - log_likelihood[:, best]))
+    return weight if float(gain) > LEAST_GAIN else torch.zeros_like(weight).index_fill(0, torch.tensor([best]), 1.0)

@@ -45,7 +45,7 @@ class GenLabelClassifierCV(NetworkClassifier):
             (the posterior itself is the classifier), `"logistic"` or `"nearest"` (other labels of mixed rows).
         cv: Number of stratified folds, None for 5, a splitter, or pairs of row indices.
         n_repeats: Repetitions of the folds, where `cv` is a number or None; `"auto"` takes as many as hold out 3,000
-            rows in all, at most 10.
+            rows in all, at most 8.
         max_rows: Rows that the cross-validation uses at most, drawn class by class; the choice is fitted to all rows.
         scoring: Name of a score in scikit-learn that takes predictions or probabilities, such as `"accuracy"`,
             `"balanced_accuracy"` or `"neg_log_loss"`.
@@ -194,9 +194,25 @@ class GenLabelClassifierCV(NetworkClassifier):
         problem = self._problem(X, y, sample_weight)
         if hasattr(self, "_fitted"):
             del self._fitted  # should this fit fail, nothing answers for it
+        cv = self._cross_validate(problem, candidates, options, groups)
+        weight = select(cv, self.scoring, selection)
+        self.n_splits_ = len(cv.accuracy)
+        self.cv_results_ = cv_results(cv, self.scoring, weight)
+        self.best_index_ = int(self.cv_results_["weight"].argmax())
+        self.best_params_ = self.cv_results_["params"][self.best_index_]
+        self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
+        chosen = weight.nonzero().squeeze(1).tolist()
+        self.members_ = [(self.cv_results_["params"][m], float(weight[m])) for m in chosen]
+        self._fitted = self._fit_members(problem, {candidates[m]: float(weight[m]) for m in chosen}, options)
+        return self
+
+    def _cross_validate(
+        self, problem: Problem, candidates: list[Candidate], options: TrainingOptions, groups: Any
+    ) -> CrossValidation:
+        """Compare the candidates, on a sample of many rows."""
         used = self._used(problem)
         n_rows = len(used.x) if used.weight is None else count_rows(used.weight)
-        cv = cross_validate(
+        return cross_validate(
             used.x,
             used.target,
             candidates,
@@ -212,16 +228,6 @@ class GenLabelClassifierCV(NetworkClassifier):
             seed=problem.seed,
             verbose=self.verbose,
         )
-        weight = select(cv, self.scoring, selection)
-        self.n_splits_ = len(cv.accuracy)
-        self.cv_results_ = cv_results(cv, self.scoring, weight)
-        self.best_index_ = int(self.cv_results_["weight"].argmax())
-        self.best_params_ = self.cv_results_["params"][self.best_index_]
-        self.best_score_ = float(self.cv_results_["mean_test_score"][self.best_index_])
-        chosen = weight.nonzero().squeeze(1).tolist()
-        self.members_ = [(self.cv_results_["params"][m], float(weight[m])) for m in chosen]
-        self._fitted = self._fit_members(problem, {candidates[m]: float(weight[m]) for m in chosen}, options)
-        return self
 
     def _used(self, problem: Problem) -> Problem:
         """The rows that candidates are compared on: all, or a sample in which each class keeps its share."""
