@@ -16,7 +16,7 @@ MOST = 3.0  # distance of a power from 1: beyond, far-away values leave the rang
 
 
 class PowerMarginals(Density):
-    r"""Density of skewed columns, :math:`p_c(x) = q_c(\psi(x)) \prod_d \psi_d'(x_d)`, by one :math:`\psi` for all classes.
+    r"""Density of skewed columns, :math:`p_c(x) = q_c(\psi(x)) \prod_d \psi_d'(x_d)`, one :math:`\psi` for all classes.
 
     Each column is measured from its median in units of its mean absolute deviation, then by the transform of Yeo and
     Johnson, of the power that makes all its rows most like a Gaussian. It is monotone and the same for every class, so
