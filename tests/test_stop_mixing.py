@@ -16,7 +16,7 @@ from genlabel_sklearn import GenLabelClassifier
 
 @pytest.mark.parametrize("value", [0, -1, 0.0, 1.5, True, "3", float("nan"), float("inf")])
 def test_what_is_neither_an_epoch_nor_a_share_is_named(value):
-    with pytest.raises(ValueError, match="^stop_mixing must be None, a whole epoch"):
+    with pytest.raises(ValueError, match=r"^stop_mixing must be None, a whole epoch"):
         check_stop_mixing(value)
 
 
