@@ -111,6 +111,42 @@ def check_target(target: Tensor, n_classes: int | None, n_rows: int | None = Non
         raise ValueError(f"target must lie in 0..{n_classes - 1}, got values from {lowest} to {highest}")
 
 
+def check_stop_mixing(stop_mixing: int | float | None) -> None:
+    """Check that mixing stops nowhere (None), at a whole epoch from 1 on, or at a share of all epochs in (0, 1).
+
+    Example:
+        >>> check_stop_mixing(1.5)
+        Traceback (most recent call last):
+        ValueError: stop_mixing must be None, a whole epoch from 1 on or a share of all epochs in (0, 1), got 1.5
+    """
+    if stop_mixing is None:
+        return
+    number = float(stop_mixing) if isinstance(stop_mixing, Real) and not isinstance(stop_mixing, bool) else 0.0
+    if not (0 < number < 1 or (number >= 1 and number.is_integer())):
+        raise ValueError(
+            f"stop_mixing must be None, a whole epoch from 1 on or a share of all epochs in (0, 1), got {stop_mixing!r}"
+        )
+
+
+def first_clean_epoch(stop_mixing: int | float | None, n_epochs: int | None) -> float:
+    """The epoch, counted from 0, from which on rows stay as they are; infinity for never.
+
+    Raises:
+        ValueError: On a share of a number of epochs that is not known.
+
+    Example:
+        >>> first_clean_epoch(0.75, 10), first_clean_epoch(3, None), first_clean_epoch(None, None)
+        (8, 3, inf)
+    """
+    if stop_mixing is None:
+        return math.inf
+    if stop_mixing >= 1:
+        return int(stop_mixing)
+    if n_epochs is None:
+        raise ValueError(f"stop_mixing={stop_mixing} is a share of all epochs, whose number must be set")
+    return math.ceil(stop_mixing * n_epochs)
+
+
 def check_labels(y: Tensor, n_classes: int | None = None) -> None:
     """Check that labels are probabilities, smoothed or not; this waits for the device.
 

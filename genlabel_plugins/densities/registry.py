@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 ENTRY_POINT_GROUP = "genlabel_plugins.backends"
 
@@ -22,6 +22,7 @@ _BUILT_IN = {
     "gan": "genlabel_plugins.densities.backends.gan_inversion:GANInversion",
     "vae": "genlabel_plugins.densities.backends.vae:VAE",
     "mixed_types": "genlabel_plugins.densities.backends.mixed_types:MixedTypes",
+    "power_marginals": "genlabel_plugins.densities.backends.power_marginals:PowerMarginals",
 }
 _REGISTERED: dict[str, Callable[..., Any]] = {}
 
@@ -80,8 +81,13 @@ def list_backends() -> list[str]:
     return sorted(_BUILT_IN.keys() | _REGISTERED.keys() | _entry_points().keys())
 
 
-def make_backend(backend: Any, **params: Any) -> Any:
+def make_backend(backend: Any, *, marginals: Literal["power"] | None = None, **params: Any) -> Any:
     """Make a density from its name and parameters; an object with `fit` and `log_prob` passes through.
+
+    Args:
+        backend: Name of a registered density, or an object.
+        marginals: With `"power"`, columns pass a power transform before the density: see `PowerMarginals`.
+        **params: Parameters that go with the name.
 
     Raises:
         ValueError: If no backend has that name.
@@ -92,6 +98,10 @@ def make_backend(backend: Any, **params: Any) -> Any:
         >>> make_backend("gm", covariance_type="tied").covariance_type
         'tied'
     """
+    if marginals is not None:
+        if marginals != "power":
+            raise ValueError(f"marginals must be 'power' or None, got {marginals!r}")
+        return _load("power_marginals")(of=backend, of_params=params or None)
     if isinstance(backend, str):
         factory = _load(backend)
         try:

@@ -239,7 +239,8 @@ def _figure_command(draw: Callable[[Path, bool], None]) -> Command:
     return Command(str(draw.__doc__), draw=lambda path, summary, records, quick: draw(path, quick))
 
 
-_T4 = tuple(dict.fromkeys(scheme for _, scheme in published.TABLE_4))
+_T2 = ("mixup without intrusion", "mixup", "vanilla", "GenLabel (CV)", *tables.FURTHER)
+_T4 = (*dict.fromkeys(scheme for _, scheme in published.TABLE_4), "GenLabel (KDE)", "GenLabel (CV)", *tables.FURTHER)
 _T8 = tuple(dict.fromkeys(scheme for _, scheme in published.TABLE_8))
 COMMANDS_9 = _accuracy_command(
     "Where no density fits, GenLabel does not help",
@@ -249,11 +250,9 @@ COMMANDS_9 = _accuracy_command(
 )
 COMMANDS: dict[str, Command] = {
     "table1": Command("Where mixup hurts", _table_1_jobs, _table_1_lines),
-    "table2": _accuracy_command(
-        "What intrusion costs", published.TABLE_2, ("mixup without intrusion", "mixup", "vanilla", "GenLabel (CV)")
-    ),
+    "table2": _accuracy_command("What intrusion costs", published.TABLE_2, _T2),
     "table3": Command("GenLabel (CV) over all sets", _table_3_jobs, _table_3_lines),
-    "table4": _accuracy_command("Selected sets", published.TABLE_4, (*_T4, "GenLabel (KDE)", "GenLabel (CV)")),
+    "table4": _accuracy_command("Selected sets", published.TABLE_4, _T4),
     "table5": Command(
         "Robustness under the boundary attack",
         lambda options: grid(options.attack, options.choose(balanced_sets()), ROBUST, options),

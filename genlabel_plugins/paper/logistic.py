@@ -40,9 +40,13 @@ def fit_logistic(
     if searched:
         found |= dict.fromkeys(searched, fit_search(rows, alpha=alpha, seed=seed, quick=quick))
     others = sorted((name for name in schemes if name not in searched), key=lambda name: _mixing(SCHEMES[name]))
-    for (mix, excludes), group in groupby(others, key=lambda name: _mixing(SCHEMES[name])):
+    for (mix, excludes, leaves), group in groupby(others, key=lambda name: _mixing(SCHEMES[name])):
         options = TrainingOptions(
-            mix=mix, alpha=alpha, exclude_intrusion=excludes, max_epochs=EPOCHS // 10 if quick else EPOCHS
+            mix=mix,
+            alpha=alpha,
+            exclude_intrusion=excludes,
+            leave_parents_out=leaves,
+            max_epochs=EPOCHS // 10 if quick else EPOCHS,
         )
         found |= _fit_group(rows, list(group), options, seed=seed, quick=quick)
     return {name: found[name] for name in schemes}
@@ -124,12 +128,13 @@ def _fit_chosen(
     return done[0][:n_test], held, done[0][n_test:]
 
 
-def _mixing(scheme: Scheme) -> tuple[str, bool]:
-    return scheme.mix, scheme.excludes
+def _mixing(scheme: Scheme) -> tuple[str, bool, bool]:
+    return scheme.mix, scheme.excludes, scheme.leave_parents_out
 
 
 def _words(candidate: Candidate) -> str:
-    names = {density(name): name for name in ("gm", "kde", "nn", "flow")} if candidate.backend is not None else {}
+    known = ("gm", "kde", "nn", "flow", "quick flow") if candidate.backend is not None else ()
+    names = {density(name): name for name in known}
     words = str(candidate)
     return (
         words

@@ -176,7 +176,8 @@ def _fit_way(rows: Rows, scheme: Scheme, way: Way, training: Training, seed: int
         if scheme.label == "genlabel":
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # of classes with fewer rows than features: that is the paper's setting
-                relabeler = GenLabel(_fresh(way.backend), gamma=way.gamma, temperature=1.0)
+                how: dict[str, Any] = {"gamma": way.gamma, "leave_parents_out": scheme.leave_parents_out}
+                relabeler = GenLabel(_fresh(way.backend), **how)
                 relabeler.fit(x if embed is None else embed(x), target, n_classes=rows.n_classes)
         objective = make_objective(
             scheme,

@@ -27,6 +27,7 @@ class Scheme:
         excludes: Leave mixed rows that intrude out of the loss.
         keep_clean: Keep the loss on the clean batch.
         no_mixing: Let no mixing compete.
+        leave_parents_out: Label mixed rows by densities without the two rows that each is of.
     """
 
     label: Label
@@ -35,6 +36,7 @@ class Scheme:
     excludes: bool = False
     keep_clean: bool = False
     no_mixing: bool = False
+    leave_parents_out: bool = False
 
     def candidates(self, *, quick: bool = False) -> list[Candidate]:
         """What the paper's cross-validation chooses from: trust, density and learning rate."""
@@ -44,7 +46,7 @@ class Scheme:
             schemes = (*(["none"] if self.no_mixing else []), "mixup", "genlabel")  # a gamma of zero is mixup
         return candidate_grid(
             schemes=schemes,
-            backends=tuple(density(name) for name in self.backends),
+            backends=tuple(density("quick flow" if quick and name == "flow" else name) for name in self.backends),
             gammas=gammas,
             learning_rates=rates,
             keep_clean=self.keep_clean,
@@ -70,6 +72,7 @@ SCHEMES = {
     "GenLabel (CV)": Scheme("genlabel", ("gm", "kde")),
     "GenLabel (CV), clean batch kept": Scheme("genlabel", ("gm", "kde"), keep_clean=True),
     "GenLabel (CV), no mixing competes": Scheme("genlabel", ("gm", "kde"), no_mixing=True),
+    "GenLabel (CV), parents left out": Scheme("genlabel", ("gm", "kde"), leave_parents_out=True),
     "GenLabel (flow)": Scheme("genlabel", ("flow",)),
     "ours": Scheme("search"),
 }
@@ -90,5 +93,6 @@ def density(name: str) -> Any:
         "gm": {"covariance_type": "full", "n_components": 1, "shrinkage": 0.0, "reg_covar": 1e-4},
         "kde": {"bandwidth": "scott", "shrinkage": 0.0, "reg_covar": 1e-8},
         "nn": {"n_neighbors": 1},
+        "quick flow": {"max_epochs": 3},
     }
-    return make_backend(name, **options.get(name, {}))
+    return make_backend(name.removeprefix("quick "), **options.get(name, {}))

@@ -21,6 +21,7 @@ OURS = (
     "RegMixup",
     "ours",
 )
+FURTHER = ("GenLabel (CV), parents left out", "GenLabel (flow)")  # of ours, where the sets are few
 TITLES = {
     "accuracy": "accuracy, %",
     "log_loss": "log-loss",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -155,7 +156,10 @@ class CandidateBatches:
             blend(mixed.y_mix, y_gen[backend], gamma) if scheme == "genlabel" else self.named[scheme](mixed)
             for scheme, backend, gamma in self.policies
         ]
-        return torch.stack(labels, -1)
+        stacked = torch.stack(labels, -1)
+        if self.epochs.first_clean == math.inf:
+            return stacked
+        return torch.where((mixed.lam < 1)[:, None, None], stacked, mixed.y_mix[..., None])  # rows that stay clean
 
 
 def policy_of(candidate: Candidate) -> tuple[str, Any, float]:

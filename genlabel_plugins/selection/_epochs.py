@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -49,6 +50,9 @@ class Epochs:
             number of times, rounded up or down. By default once.
         per_sample: Draw one `lam` per row instead of one per batch.
 
+    Attributes:
+        first_clean: Epoch, counted from 0, from which on `lam` is 1, so that nothing is mixed; the draws stay.
+
     Example:
         >>> draws = Epochs(5, 3, 1.0, torch.Generator().manual_seed(0)).draw(1)
         >>> draws.rows.shape, draws.weight
@@ -73,6 +77,8 @@ class Epochs:
         self.generator = generator
         self.share = share
         self.per_sample = per_sample
+        self.first_clean = math.inf
+        self.n_drawn = 0
         n_full = n_rows - self.n_steps * (self.width - 1)
         self.padding = torch.zeros(self.n_steps, self.width, dtype=torch.bool)
         self.padding[n_full:, -1] = True
@@ -96,6 +102,9 @@ class Epochs:
         lam = draw_beta(
             torch.full((self.n_steps * (self.width if self.per_sample else 1),), self.alpha), self.generator
         )
+        self.n_drawn += 1
+        if self.n_drawn > self.first_clean:
+            lam = torch.ones_like(lam)
         return order, meeting, lam.unflatten(0, (self.n_steps, self.width)) if self.per_sample else lam
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genlabel_plugins._checks import first_clean_epoch
 from genlabel_plugins.densities._training import progress
 from genlabel_plugins.mixing.inputs import one_hot
 from genlabel_plugins.relabeler import GenLabel
@@ -39,6 +40,8 @@ class TrainingOptions(MixOptions):
         validation_fraction: Fraction of each class to hold out, to keep the best state of each network by its log-loss
             there; None holds nothing out.
         patience: Epochs without a lower held-out log-loss after which to stop.
+        stop_mixing: Epoch from which on rows stay as they are, or the share of all epochs before it; None mixes to the
+            end.
     """
 
     hidden: tuple[int, ...] = ()
@@ -47,6 +50,7 @@ class TrainingOptions(MixOptions):
     decays: bool = False
     validation_fraction: float | None = None
     patience: int = 10
+    stop_mixing: int | float | None = None
 
 
 def train_jointly(
@@ -103,6 +107,8 @@ def train_jointly(
         CandidateBatches(table, candidates, n_classes, options, generator, relabelers=fitted)
         for table, generator, fitted in zip(tables, generators, relabelers or [None] * len(tables), strict=True)
     ]
+    for stream in streams:
+        stream.epochs.first_clean = first_clean_epoch(options.stop_mixing, options.max_epochs)
     step = _Step(networks, candidates, streams[0], options.weight_decay)
     n_steps = streams[0].epochs.n_steps
     batches = _batches(streams, options.max_epochs * n_steps)

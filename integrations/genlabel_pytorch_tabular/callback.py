@@ -52,6 +52,7 @@ class GenLabelCallback(Callback):
         fresh_head: Draw the head anew when Algorithm 2 freezes what is before it, as the paper's experiments do.
         leave_parents_out: Label each mixed row as if `"kde"`, `"nn"` or `"gm"` had not seen the two rows that it is of.
         cross_fit: The same for any backend, by that many folds; in latent space both take `keep_clean`.
+        stop_mixing: Epoch from which on rows stay as they are, or the share of all epochs before it.
 
     Raises:
         ValueError: On an option out of range, naming the value and the choices.
@@ -83,6 +84,7 @@ class GenLabelCallback(Callback):
         fresh_head: bool = False,
         leave_parents_out: bool = False,
         cross_fit: int | None = None,
+        stop_mixing: int | float | None = None,
     ) -> None:
         self.options = Options(
             backend=backend,
@@ -101,6 +103,7 @@ class GenLabelCallback(Callback):
             fresh_head=fresh_head,
             leave_parents_out=leave_parents_out,
             cross_fit=cross_fit,
+            stop_mixing=stop_mixing,
         )
         self._session: Session | None = None
         self._state: dict[str, Any] = {}  # of a session that is over, or that a checkpoint was made in

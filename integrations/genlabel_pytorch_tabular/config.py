@@ -67,6 +67,9 @@ class GenLabelFields:
     genlabel_cross_fit: Optional[int] = field(  # noqa: UP045
         default=None, metadata={"help": "Folds by which any density leaves out the rows that were mixed"}
     )
+    genlabel_stop_mixing: Optional[float] = field(  # noqa: UP045
+        default=None, metadata={"help": "Epoch from which on rows stay as they are, or the share of epochs before it"}
+    )
 
     def __post_init__(self) -> None:
         """Check the host's fields, then ours.

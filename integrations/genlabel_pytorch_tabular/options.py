@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from genlabel_plugins import Mixed, list_backends
-from genlabel_plugins._checks import check_number, check_positive
+from genlabel_plugins._checks import check_number, check_positive, check_stop_mixing, first_clean_epoch
 from genlabel_plugins.mixing import Pairing, PairingName
 
 Mix = Literal["mixup", "cutmix", "column_cutmix", "generative"]
@@ -41,6 +41,7 @@ class Options:
     fresh_head: bool = False
     leave_parents_out: bool = False
     cross_fit: int | None = None
+    stop_mixing: int | float | None = None
 
     def __post_init__(self) -> None:
         """Check each option, then those that exclude each other."""
@@ -50,6 +51,7 @@ class Options:
         check_number("gamma", self.gamma, 0, 1)
         check_number("top_k", self.top_k, 1, none=True)
         check_number("warmup_epochs", self.warmup_epochs, 0, none=True)
+        check_stop_mixing(self.stop_mixing)
         check_number("cross_fit", self.cross_fit, 3, none=True, whole=True)
         for name in ("alpha", "temperature"):
             check_positive(name, getattr(self, name))
@@ -107,6 +109,19 @@ class Options:
     def doubles(self) -> bool:
         """Whether the clean batch passes the network beside the mixed one; Algorithm 3 learns from it."""
         return self.keep_clean or self.joint
+
+    def first_clean(self, max_epochs: int | None) -> float:
+        """Epoch from which on rows stay as they are.
+
+        Raises:
+            ValueError: If there is no epoch to mix in before it.
+        """
+        first = first_clean_epoch(self.stop_mixing, max_epochs if max_epochs is not None and max_epochs > 0 else None)
+        if first <= self.warmup(max_epochs):
+            raise ValueError(
+                f"stop_mixing must come after the {self.warmup(max_epochs)} warm-up epochs, got epoch {first}"
+            )
+        return first
 
     def warmup(self, max_epochs: int | None) -> int:
         """Ordinary epochs before mixing begins.

@@ -47,6 +47,7 @@ class Session:
             raise ValueError(f"GenLabelCallback mixes the rows of one loader, got {len(loaders)} that are combined")
         self.host = host_of(module)
         self.warmup = options.warmup(trainer.max_epochs)
+        self.first_clean = options.first_clean(trainer.max_epochs)
         self.loss = self.host.loss
         self.losses = {self.loss, *(each for each in module.modules() if isinstance(each, nn.CrossEntropyLoss))}
         self.head = self.host.head if options.latent else None
@@ -105,7 +106,8 @@ class Session:
             return self.run_step(*args, **kwargs)
         if not self.mixing and self.trainer.current_epoch >= self.warmup and self.relabelings.keep(batch):
             self.look()
-        if self.step is None and (self.mixing or self.options.joint):
+        mixes = (self.mixing or self.options.joint) and self.trainer.current_epoch < self.first_clean
+        if self.step is None and mixes:
             self.step = self._mix(batch)  # once, however often an optimizer evaluates the step
         self.watch.forwards.clear()
         frozen = self.trunk.held() if self.trunk is not None and self.mixing else nullcontext()

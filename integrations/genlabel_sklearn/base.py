@@ -20,7 +20,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 from torch import Tensor
 
-from genlabel_plugins._checks import check_number
+from genlabel_plugins._checks import check_number, check_stop_mixing
 from genlabel_plugins.mixing import MIXERS
 from genlabel_plugins.relabeler import GenLabel
 from genlabel_plugins.selection._candidate_batches import can_span, density_classifier, fit_relabelers
@@ -121,6 +121,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
         if not (isinstance(self.validation_fraction, Real) and 0 < float(self.validation_fraction) < 1):
             raise ValueError(f"validation_fraction must lie between 0 and 1, got {self.validation_fraction!r}")
         GenLabel(priors=self.priors)
+        check_stop_mixing(self.stop_mixing)
         check_number("cross_fit", self.cross_fit, 3, none=True, whole=True)
         self._device()
         return TrainingOptions(
@@ -132,6 +133,7 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
             cross_fit=self.cross_fit,
             hidden=() if self.head == "logistic" else self._hidden(),
             max_epochs=int(self.max_epochs),
+            stop_mixing=self.stop_mixing,
             weight_decay=float(self.weight_decay),
             decays=self.head == "mlp",
             validation_fraction=self._validation_fraction(),

@@ -42,6 +42,8 @@ class GenLabelClassifier(NetworkClassifier):
         weight_decay: Weight of the squared parameters in the loss of a network that is trained by Adam.
         batch_size: Rows in a batch at most.
         max_epochs: Passes over the rows.
+        stop_mixing: Epoch from which on networks that are trained by Adam see rows as they are, or the share of all
+            epochs before it.
         priors: `"uniform"` (the paper), `"empirical"` or one number per class, for the posterior.
         leave_parents_out: Label mixed rows as if the densities had not seen the two rows that each is of; for `"kde"`,
             `"nn"` and `"gm"`.
@@ -100,6 +102,7 @@ class GenLabelClassifier(NetworkClassifier):
         weight_decay: float = 1e-4,
         batch_size: int = 128,
         max_epochs: int = 100,
+        stop_mixing: int | float | None = None,
         priors: Any = "uniform",
         leave_parents_out: bool = False,
         cross_fit: int | None = None,
@@ -126,6 +129,7 @@ class GenLabelClassifier(NetworkClassifier):
         self.weight_decay = weight_decay
         self.batch_size = batch_size
         self.max_epochs = max_epochs
+        self.stop_mixing = stop_mixing
         self.priors = priors
         self.leave_parents_out = leave_parents_out
         self.cross_fit = cross_fit

@@ -62,10 +62,10 @@ class GenLabelClassifierCV(NetworkClassifier):
         weight_decay: Weight of the squared parameters in the loss of networks that are trained by Adam.
         batch_size: Rows in a batch at most.
         max_epochs: Passes over the rows.
+        stop_mixing: As `GenLabelClassifier` has it, for networks that are trained by Adam.
         priors: `"uniform"` (the paper), `"empirical"` or one number per class, for GenLabel's posterior.
-        leave_parents_out: Label mixed rows as if the densities had not seen the two rows that each is of; for `"kde"`,
-            `"nn"` and `"gm"`.
-        cross_fit: The same for any density or teacher, by that many folds.
+        leave_parents_out: As `GenLabelClassifier` has it, and so is the option that follows.
+        cross_fit: Folds by which any density or teacher leaves the parents out.
         class_weight: None, `"balanced"` or a dict: how often training visits each class relative to its rows.
         early_stopping: As `GenLabelClassifier` has it, and so are the two options that follow.
         validation_fraction: Fraction of each class to hold out.
@@ -125,6 +125,7 @@ class GenLabelClassifierCV(NetworkClassifier):
         weight_decay: float = 1e-4,
         batch_size: int = 128,
         max_epochs: int = 100,
+        stop_mixing: int | float | None = None,
         priors: Any = "uniform",
         leave_parents_out: bool = False,
         cross_fit: int | None = None,
@@ -155,6 +156,7 @@ class GenLabelClassifierCV(NetworkClassifier):
         self.weight_decay = weight_decay
         self.batch_size = batch_size
         self.max_epochs = max_epochs
+        self.stop_mixing = stop_mixing
         self.priors = priors
         self.leave_parents_out = leave_parents_out
         self.cross_fit = cross_fit

@@ -62,3 +62,20 @@ def _refuse_tokens(head: nn.Module, args: tuple[Tensor, ...]) -> None:
             f"the head must be given one row of pooled features per sample, (B, D), got {tuple(args[0].shape)}: name a "
             "module behind the pooling with head="
         )
+
+
+def n_classes_of_model(model: Any) -> int:
+    """Number of classes in the config of a model.
+
+    Raises:
+        ValueError: If it is not one of single classes.
+    """
+    config = getattr(model, "config", None)
+    n_classes = getattr(config, "num_labels", None)
+    problem = getattr(config, "problem_type", None)
+    if not isinstance(n_classes, int) or n_classes < 2 or problem not in (None, "single_label_classification"):
+        raise ValueError(
+            f"GenLabelTrainer is for classification with num_labels of 2 or more in the model's config, got "
+            f"num_labels={n_classes} and problem_type={problem!r}: or pass relabeling=Relabeling(n_classes)"
+        )
+    return n_classes

@@ -14,10 +14,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from genlabel_plugins import Mixed, Relabeling
+from genlabel_plugins._checks import check_stop_mixing
 from genlabel_plugins._files import write_whole
 from genlabel_plugins.mixing import clean_first, make_mixer, one_hot
 from genlabel_transformers.layer_mix import Layer, LayerMix
-from genlabel_transformers.model_features import ModelFeatures
+from genlabel_transformers.model_features import ModelFeatures, n_classes_of_model
 
 try:
     from transformers import Trainer
@@ -52,6 +53,7 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
         head: Name of the module whose input are the pooled features; by default the last linear layer with as many
             outputs as classes.
         keep_clean: Train on the clean batch beside the mixed one, at equal weight.
+        stop_mixing: Epoch from which on rows stay as they are, or the share of all steps before it.
         **kwargs: Keyword arguments of `Trainer`.
 
     Raises:
@@ -81,10 +83,11 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
         space: Space = "latent",
         head: str | None = None,
         keep_clean: bool = False,
+        stop_mixing: int | float | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, **kwargs)
-        self.relabeling = Relabeling(_n_classes(self.model)) if relabeling is None else relabeling
+        self.relabeling = Relabeling(n_classes_of_model(self.model)) if relabeling is None else relabeling
         if not isinstance(self.relabeling, Relabeling):
             raise ValueError(f"relabeling must be a Relabeling, as of a fitted relabeler, got {relabeling!r}")
         n_classes = self.relabeling.n_classes
@@ -110,7 +113,14 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
             warnings.warn(
                 "per_device_train_batch_size is 1: a row alone has no partner, so none is mixed", stacklevel=2
             )
-        self.layer, self.space, self.head, self.keep_clean = layer, space, head, keep_clean
+        check_stop_mixing(stop_mixing)
+        self.layer, self.space, self.head, self.keep_clean, self.stop_mixing = (
+            layer,
+            space,
+            head,
+            keep_clean,
+            stop_mixing,
+        )
         self.mix = make_mixer(mix, n_classes=n_classes) if isinstance(mix, str) else mix
         self._layer_mix = LayerMix(self.mix, layer, keep_clean=keep_clean)
         self._features: ModelFeatures | None = None
@@ -150,7 +160,8 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         """Loss of a batch: of mixed rows and their labels in training, the Trainer's own in evaluation."""
-        if not model.training:
+        if not model.training or self._stopped():
+            self._trained_on_mixed = True
             return super().compute_loss(model, inputs, *args, **kwargs)
         inputs = dict(inputs)
         target = self._target(inputs.pop("labels", None))
@@ -204,6 +215,13 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
         if generator is not None:  # each process draws its own numbers
             os.makedirs(folder, exist_ok=True)
             _write(os.path.join(folder, self._generator_name), {"state": generator.get_state()})
+
+    def _stopped(self) -> bool:
+        """Whether rows stay as they are from now on."""
+        stop, state = self.stop_mixing, self.state
+        if stop is None:
+            return False
+        return bool(state.epoch >= stop if stop >= 1 else state.global_step >= stop * state.max_steps)
 
     @property
     def _generator_name(self) -> str:
@@ -286,15 +304,3 @@ def _write(path: str, state: Any) -> None:
     content = io.BytesIO()
     torch.save(state, content)
     write_whole(path, content.getvalue())
-
-
-def _n_classes(model: Any) -> int:
-    config = getattr(model, "config", None)
-    n_classes = getattr(config, "num_labels", None)
-    problem = getattr(config, "problem_type", None)
-    if not isinstance(n_classes, int) or n_classes < 2 or problem not in (None, "single_label_classification"):
-        raise ValueError(
-            f"GenLabelTrainer is for classification with num_labels of 2 or more in the model's config, got "
-            f"num_labels={n_classes} and problem_type={problem!r}: or pass relabeling=Relabeling(n_classes)"
-        )
-    return n_classes

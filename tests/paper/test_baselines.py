@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from genlabel_plugins import Mixup, intrudes
+from genlabel_plugins import GenLabel, Mixup, intrudes
 from genlabel_plugins.paper.adamixup import AdaMixUp
 from genlabel_plugins.paper.data import split
 from genlabel_plugins.paper.logistic import fit_logistic
@@ -172,3 +172,21 @@ def test_artificial_sets_are_drawn_as_described():
     )
     mixed = Mixup(9, generator=torch.Generator().manual_seed(0))(torch.from_numpy(x), torch.from_numpy(y))
     assert mixed.x.shape == x.shape
+
+
+def test_parents_are_left_out_of_the_densities_of_the_scheme(monkeypatch):
+    seen = []
+    original = GenLabel.relabel
+
+    def relabel(self, x, y_mix, gamma=None, parents=None):
+        seen.append(self.leave_parents_out and parents is not None)
+        return original(self, x, y_mix, gamma, parents)
+
+    monkeypatch.setattr(GenLabel, "relabel", relabel)
+    drawn = split(*cube(0), 0)
+    name = "GenLabel (CV), parents left out"
+    assert np.isfinite(fit_logistic(drawn, [name], alpha=1.0, seed=0, quick=True)[name].test).all()
+    n_logistic = len(seen)
+    fit_network(drawn, name, Training().quick(), seed=0)
+    assert n_logistic < len(seen)
+    assert all(seen)

@@ -19,6 +19,7 @@ from genlabel_pytorch_tabular.options import Options
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 QUIET = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False, "enable_model_summary": False}
+KNOWN = {tuple(row.tolist()) for row in X}
 STUMP = RandomForestClassifier(5, max_depth=3, random_state=0)
 
 
@@ -47,8 +48,7 @@ def test_parents_are_rows_of_the_batch(options, monkeypatch):
         rows = genlabel.density._rows(torch.cat([parents.x_i, parents.x_j]))
         assert (place.find(rows, torch.cat([parents.target_i, parents.target_j])) >= 0).all()
         if not options:
-            known = {tuple(row.tolist()) for row in X}
-            assert {tuple(row.tolist()) for row in parents.x_j} <= known
+            assert {tuple(row.tolist()) for row in parents.x_j} <= KNOWN
             between = mixed - parents.x_j, parents.x_i - parents.x_j
             lam = (between[0] * between[1]).sum(1) / between[1].square().sum(1).clamp(min=1e-9)
             assert torch.allclose(between[0], lam[:, None] * between[1], atol=1e-4)
@@ -105,3 +105,16 @@ def test_a_teacher_sees_categories_and_a_density_leaves_them_out(tmp_path, monke
     assert all(isinstance(parents, Parents) for _, parents in seen)
     train([], genlabel=True, genlabel_backend="kde", genlabel_leave_parents_out=True)
     train([], genlabel=True, genlabel_backend="gm", genlabel_backend_params={"n_components": 2}, genlabel_cross_fit=3)
+
+
+@pytest.mark.parametrize("options", [{}, {"space": "latent", "warmup_epochs": 1}, {"keep_clean": True}])
+def test_mixing_stops_where_it_is_told(options):
+    module, _ = fit(GenLabelCallback("gm", stop_mixing=0.5, **options), 4)
+    for number, (rows, label) in enumerate(zip(module.rows, module.labels, strict=True)):
+        epoch = number // 6
+        clean = len(rows) == 50 and all(tuple(row.tolist()) in KNOWN for row in rows)
+        mixes = epoch == 1 or (epoch == 0 and "warmup_epochs" not in options)
+        assert clean == (not mixes)
+        assert label.is_floating_point() == mixes
+    with pytest.raises(ValueError, match="stop_mixing must come after the 1 warm-up epochs"):
+        fit(GenLabelCallback("gm", space="latent", warmup_epochs=1, stop_mixing=1), 4)

@@ -421,3 +421,16 @@ def test_features_of_clean_rows_are_asked_for(tmp_path):
     fitted = GenLabel("nn", leave_parents_out=True).fit(ModelFeatures(vit())({"pixel_values": x}).detach(), target)
     with pytest.raises(ValueError, match="need features of clean rows"):
         make(tmp_path, relabeling=Relabeling(3, relabeler=fitted))
+
+
+@pytest.mark.parametrize("stop", [0.5, 1])
+def test_mixing_stops_where_it_is_told(tmp_path, stop):
+    seen = []
+
+    def loss(outputs, labels, num_items_in_batch=None):
+        seen.append(labels.is_floating_point())
+        return F.cross_entropy(outputs["logits"], labels)
+
+    arguments = {"num_train_epochs": 2, "max_steps": -1}
+    make(tmp_path, arguments=arguments, compute_loss_func=loss, stop_mixing=stop).train()
+    assert seen == [True] * 6 + [False] * 6
