@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,13 @@ EXACT_INTEGERS = 2**24  # the largest up to which float32 holds every integer
 
 
 class LearntState(nn.Module):
-    """A module whose buffers take their shape from data: None until learnt, loadable before."""
+    """A module whose buffers take their shape from data: None until learnt, loadable before.
+
+    Attributes:
+        may_lack: What its buffers are, if states saved by earlier builds lack them; they are None then.
+    """
+
+    may_lack: ClassVar[str | None] = None
 
     def _declare(self, *names: str) -> None:
         """Register buffers that are yet to be learnt; until then they are absent from the state dict."""
@@ -25,7 +31,17 @@ class LearntState(nn.Module):
     def _build(self) -> None:
         """Create submodules, if any, that the buffers, just loaded, call for and a state dict is about to fill."""
 
+    def check_kept(self) -> None:
+        """Raise `ValueError` if a state was loaded that lacks these buffers."""
+        if any(buffer is None for buffer in self._buffers.values()):
+            raise ValueError(
+                f"a density from a state of an earlier build has not kept {self.may_lack}, by which parents are left "
+                "out: fit it anew"
+            )
+
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any) -> None:
+        if self.may_lack is not None and not any(prefix + name in state_dict for name in self._buffers):
+            self._buffers.update(dict.fromkeys(self._buffers))
         for name, buffer in self._buffers.items():
             saved = state_dict.get(prefix + name)
             if saved is None:

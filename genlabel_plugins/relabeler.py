@@ -91,13 +91,15 @@ class GenLabel(LearntState):
         check_number("temperature", temperature, 0)
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
+        if leave_parents_out not in (True, False):
+            raise ValueError(f"leave_parents_out must be True or False, got {leave_parents_out!r}")
         if cross_fit is not None:
             check_number("cross_fit", cross_fit, 3, whole=True)
         self.density = make_backend(backend) if cross_fit is None else CrossFit(backend, n_folds=cross_fit)
         if leave_parents_out and not getattr(self.density, "leaves_parents_out", False):
             raise ValueError(
                 "leave_parents_out goes with kde, nn, and gm of one full or tied component, got "
-                f"{self.density!r}: cross_fit=5 does the same for any density"
+                f"{' '.join(repr(self.density).split())}: cross_fit=5 does the same for any density"
             )
         self.leave_parents_out = leave_parents_out
         self.cross_fit = cross_fit

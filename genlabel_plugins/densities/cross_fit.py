@@ -36,7 +36,7 @@ class CrossFit(LearntState):
         class_count_: Training rows per class, shape `(C,)`.
 
     Raises:
-        ValueError: On fewer than 3 folds, or a classifier that came fitted and so has seen all rows.
+        ValueError: On fewer than 3 folds, another `CrossFit`, or a classifier that came fitted and has seen all rows.
 
     Example:
         >>> from sklearn.tree import DecisionTreeClassifier
@@ -44,8 +44,8 @@ class CrossFit(LearntState):
         >>> x, target = torch.arange(12.0)[:, None], torch.arange(12) % 2  # noise, which a tree remembers
         >>> teacher = CrossFit(FromClassifier(DecisionTreeClassifier()), n_folds=3).fit(x, target)
         >>> parents = Parents.in_batch(x, target, torch.arange(12))  # each row its own
-        >>> [(score.argmax(1) == target).float().mean().item() for score in (teacher.log_prob(x),)]
-        [1.0]
+        >>> (teacher.log_prob(x).argmax(1) == target).float().mean().item()
+        1.0
         >>> (teacher.log_prob_without(x, parents).argmax(1) == target).float().mean().item() < 0.7
         True
 
@@ -62,6 +62,8 @@ class CrossFit(LearntState):
         super().__init__()
         check_number("n_folds", n_folds, 3, whole=True)
         self.density = make_backend(backend, **params)
+        if isinstance(self.density, CrossFit):
+            raise ValueError(f"one CrossFit is enough: it leaves out {self.density.n_folds} folds already")
         if getattr(self.density, "classifier_", None) is not None:
             raise ValueError(
                 f"cross_fit fits copies, got {self.density.classifier_!r}, which is fitted: pass it unfitted"
@@ -120,6 +122,7 @@ class CrossFit(LearntState):
     def log_prob_without(self, x: Tensor, parents: Parents) -> Tensor:
         """Log-densities by copies that saw neither parent's fold, `(B, *) -> (B, C)`."""
         self._check_fitted()
+        parents.check(len(x))
         fold_i, fold_j = (self.places.find(*part) for part in (parents[:2], parents[2:]))
         asked = self.model_of_[fold_i, fold_j]  # -1 is the last
         found: Tensor | None = None

@@ -105,19 +105,20 @@ class Density(LearntState):
         shrinkage. A class keeps the parents if it has no other rows.
 
         Raises:
-            ValueError: If the density cannot leave single rows out.
+            ValueError: If the density cannot leave single rows out, or parents are not those of the rows.
         """
         if not self.leaves_parents_out:
             raise ValueError(
-                f"{self!r} cannot leave single rows out: cross_fit=5 leaves out whole folds of any density"
+                f"{type(self).__name__} cannot leave single rows out: cross_fit=5 leaves out whole folds of any density"
             )
         rows, x_i, x_j = (self._rows(part) for part in (x, parents.x_i, parents.x_j))
+        parents.check(len(rows))
         if not len(rows):
             return rows.new_empty(0, len(self.class_count_))
         target_i, target_j = parents.target_i, parents.target_j
         if len(self.present_) < len(self.class_count_):
             compact = ((self.class_count_ > 0).cumsum(0) - 1).clamp(min=0)
-            target_i, target_j = compact[target_i], compact[target_j]
+            target_i, target_j = compact[target_i], torch.where(target_j < 0, -1, compact[target_j])
         known = Parents(x_i, target_i, x_j, target_j)
         with torch.no_grad(), full_precision(x):
             return self._of_all_classes(self._log_prob_without(rows, known))

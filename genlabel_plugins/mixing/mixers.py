@@ -55,8 +55,9 @@ class Mixed:
 
     def parents(self, rows: Tensor) -> Parents:
         """The two rows that each mixed one was made of, out of clean rows `(N, *)` as densities know them."""
-        own = rows if self.row is None else rows[self.row]
-        return Parents(own, self.target_i, rows[self.partner], self.target_j)
+        row = torch.arange(len(rows), device=self.partner.device) if self.row is None else self.row
+        own, target_j = rows if self.row is None else rows[row], torch.where(self.partner == row, -1, self.target_j)
+        return Parents(own, self.target_i, rows[self.partner], target_j)
 
     @property
     def is_mixed(self) -> Tensor:

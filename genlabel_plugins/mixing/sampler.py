@@ -190,7 +190,7 @@ class GenLabelSampler(TableSampler):
         numbers, source, x = rows.settle(between, i, j)
         y_mix = torch.zeros(len(c), len(self.classes_), dtype=rows.x.dtype)
         y_mix.scatter_add_(1, c[:, None], lam).scatter_add_(1, rows.target[j][:, None], 1 - lam)
-        parents = Parents(rows.x[i], c, rows.x[j], rows.target[j])
+        parents = Parents(rows.x[i], c, rows.x[j], torch.where(i == j, -1, rows.target[j]))
         y = self.genlabel_.relabel(x, y_mix, parents=parents)
         attained = (x == between).all(1)
         return Proposal(numbers=numbers, source=source, y=y, good=y.argmax(1) == c, attained=attained)

@@ -149,9 +149,14 @@ class CandidateBatches:
     def _labels(self, mixed: Mixed) -> Tensor:
         """Labels by all policies, `(B, C, V)`."""
         assert isinstance(mixed.x, Tensor)
-        assert isinstance(mixed.clean, Tensor)
-        how: dict[str, Any] = {"gamma": 1.0, "parents": mixed.parents(mixed.clean)}
-        y_gen = {key: relabeler.relabel(mixed.x, mixed.y_mix, **how) for key, relabeler in self.relabelers.items()}
+        parents = None
+        if any(relabeler.wants_parents for relabeler in self.relabelers.values()):
+            assert isinstance(mixed.clean, Tensor)
+            parents = mixed.parents(mixed.clean)
+        y_gen = {
+            key: relabeler.relabel(mixed.x, mixed.y_mix, gamma=1.0, parents=parents)
+            for key, relabeler in self.relabelers.items()
+        }
         labels = [
             blend(mixed.y_mix, y_gen[backend], gamma) if scheme == "genlabel" else self.named[scheme](mixed)
             for scheme, backend, gamma in self.policies

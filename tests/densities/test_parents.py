@@ -1,5 +1,6 @@
 """Labels without the parents of a mixed row: against densities that are fitted without them, row by row."""
 
+import copy
 import math
 
 import pytest
@@ -117,6 +118,116 @@ def test_a_row_that_was_never_seen_takes_nothing_along():
     assert places.find(x * (1 + 1e-8), target).tolist() == list(range(len(x)))  # as features computed anew
 
 
+SELF_KEPT = (("gm", KEPT), ("gm", KEPT | {"covariance_type": "tied"}), ("nn", {}))
+
+
+@pytest.mark.parametrize(("backend", "options"), SELF_KEPT)
+def test_twins_are_two_rows_and_a_row_that_is_its_own_partner_is_one(backend, options):
+    x, target, _, _ = mixture(n_rows=24, n_mixed=1)
+    twins, labels = torch.cat([x, x]), torch.cat([target, target])
+    near, i = x[:6] + 0.1, torch.arange(6)
+    make = lambda: make_backend(backend, **options)  # noqa: E731
+    found = make().fit(twins, labels).log_prob_without(near, parents_of(twins, labels, (i, i + 24)))
+    torch.testing.assert_close(found, refitted(make, twins, labels, near, (i, i + 24)))
+    density = make_backend("mixed_types", cardinality=[2], continuous=backend, continuous_params=options)
+    codes = (torch.arange(48) // 24)[:, None]
+    rows = encode_rows(twins, codes, [2])  # equal numbers beside other categories
+    ends, mixed = (i, i + 24), torch.cat([near, rows[:6, 3:]], 1)
+    refit = refitted(lambda: copy.deepcopy(density), rows, labels, mixed, ends)
+    torch.testing.assert_close(
+        copy.deepcopy(density).fit(rows, labels).log_prob_without(mixed, parents_of(rows, labels, ends)), refit
+    )
+    for fitted, all_rows in ((make(), x), (copy.deepcopy(density), encode_rows(x, codes[::2], [2]))):
+        mixed = torch.cat([near, all_rows[:6, 3:]], 1)
+        found = fitted.fit(all_rows, target).log_prob_without(mixed, Parents.in_batch(all_rows[:6], target[:6], i))
+        torch.testing.assert_close(found, refitted(lambda f=fitted: copy.deepcopy(f), all_rows, target, mixed, (i, i)))
+
+
+def test_places_tell_rows_apart_however_far_some_are():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.zeros(20_000, dtype=torch.long)
+    for spread in (torch.ones(5), torch.tensor([1.0, 1, 1, 1e-6, 1e6])):
+        x = torch.randn(20_000, 5, generator=generator) * spread
+        x[:3] *= 1e5
+        places = RowPlaces()
+        places.remember(x, target, target.cumsum(0) + torch.arange(20_000))
+        asked = torch.cat([torch.arange(3), torch.randint(20_000, (2000,), generator=generator)])
+        assert torch.equal(places.find(x[asked], target[asked]), asked)
+        anew = x[asked] * (1 + 1e-7 * torch.randn(len(asked), 5, generator=generator))
+        assert (places.find(anew, target[asked]) == asked).double().mean() > 0.99
+        moved = x[asked] + 0.01 * spread * torch.randn(len(asked), 5, generator=generator)
+        assert (places.find(moved, target[asked]) >= 0).double().mean() < 0.01
+    unknown = Parents(x[:2], target[:2], x[:2], torch.tensor([-1, -1]))
+    place, lost = places.leave(unknown, torch.tensor([20_000, 5]))
+    assert place.tolist() == [[0, -1], [1, -1]]
+    assert lost.tolist() == [[1, 0], [1, 0]]
+
+
+def test_kernels_of_twins_are_two():
+    x, target, _, _ = mixture(n_rows=24, n_mixed=1)
+    rows, near = x.repeat(3, 1), x + 0.1
+    fitted = make_backend("kde", bandwidth=0.5, **KEPT).fit(rows, target.repeat(3))
+    found = fitted.log_prob_without(near, Parents(x, target, x, target)).exp()
+    for n, c in enumerate(target):
+        own = x[target == c].repeat(3, 1)
+        kernels = MultivariateNormal(own, 0.25 * torch.cov(own.T)).log_prob(near[n]).exp()
+        lost = MultivariateNormal(x[n], 0.25 * torch.cov(own.T)).log_prob(near[n]).exp()
+        torch.testing.assert_close(found[n, c], (kernels.sum() - 2 * lost) / 22)
+
+
+def test_an_outlier_leaves_with_all_that_it_brought():
+    x, target, _, _ = mixture(n_rows=30, n_features=2, n_mixed=1)
+    for far in (1e3, 1e6):
+        x = torch.cat([x[:1] + far, x[1:]])
+        ends = torch.zeros(29, dtype=torch.long), torch.arange(1, 30)
+        near = (x[ends[0]] + x[ends[1]]) / 2
+        for options, worst in ((KEPT, 1e-6), ({"regularization": None}, 1.01)):
+            make = lambda o=options: make_backend("gm", **o)  # noqa: E731
+            density, parents = make().fit(x, target), parents_of(x, target, ends)
+            found, expected = density.log_prob_without(near, parents).softmax(1), refitted(make, x, target, near, ends)
+            error, before = ((p - expected.softmax(1)).abs().mean() for p in (found, density.log_prob(near).softmax(1)))
+            assert error < worst * before
+
+
+def test_states_of_earlier_builds_are_read():
+    x, target, x_mix, ends = mixture()
+    y, parents = torch.full((len(x_mix), 3), 1 / 3, dtype=torch.float64), parents_of(x, target, ends)
+    for backend in ("gm", "kde", "nn"):
+        saved = GenLabel(backend).fit(x, target).state_dict()
+        earlier = {name: part for name, part in saved.items() if "places" not in name and "down_dates" not in name}
+        for genlabel in (GenLabel(backend, leave_parents_out=True), GenLabel(backend).fit(x + 1, target)):
+            genlabel.load_state_dict(earlier)
+            assert torch.equal(genlabel.posterior(x_mix), GenLabel(backend).fit(x, target).posterior(x_mix))
+        with pytest.raises(ValueError, match="fit it anew"):
+            GenLabel(genlabel.density, leave_parents_out=True).relabel(x_mix, y, parents=parents)
+
+
+def test_parents_of_other_rows_and_of_no_classes_are_refused():
+    x, target, x_mix, ends = mixture()
+    parents = parents_of(x, target, ends)
+    for density in (make_backend("nn").fit(x, target), CrossFit("nn", n_folds=3).fit(x, target)):
+        with pytest.raises(ValueError, match="for each of the 24 rows of x, got 25 in x_i"):
+            density.log_prob_without(x_mix[:24], parents)
+        with pytest.raises(ValueError, match="target_j must hold class indices"):
+            density.log_prob_without(x_mix, parents._replace(target_j=x[ends[1]]))
+    with pytest.raises(ValueError, match="must be True or False, got 'no'"):
+        GenLabel("kde", leave_parents_out="no")
+    with pytest.raises(ValueError, match="leaves out 3 folds already"):
+        GenLabel(CrossFit("gm", n_folds=3), cross_fit=3)
+
+
+@pytest.mark.parametrize("backend", ["gm", "kde"])
+def test_frequencies_learnt_part_by_part_lose_the_parents(backend):
+    x, target, _, ends = mixture()
+    target = torch.where(target == 1, 3, target)  # two classes without a row
+    rows = encode_rows(x, (x[:, :1] > 1).long(), [2])
+    mixed, parents = rows[ends[0]] * 0.6 + rows[ends[1]] * 0.4, parents_of(rows, target, ends)
+    whole, parts = (make_backend("mixed_types", cardinality=[2], continuous=backend) for _ in range(2))
+    expected = whole.fit(rows, target, n_classes=5).log_prob_without(mixed, parents)
+    parts.partial_fit(rows[:40], target[:40], n_classes=5).partial_fit(rows[40:], target[40:])
+    torch.testing.assert_close(parts.log_prob_without(mixed, parents), expected)
+
+
 def test_frequencies_of_categories_lose_the_parents_too():
     x, target, _, ends = mixture()
     codes = (x[:, :2] > 1).long()
@@ -209,7 +320,7 @@ def test_a_teacher_is_cross_fitted_by_name_of_the_option_and_goes_through_a_stat
     assert torch.equal(other.relabel(x_mix, y, parents=parents), gm.relabel(x_mix, y, parents=parents))
     with pytest.raises(ValueError, match="pass it unfitted"):
         CrossFit(FromClassifier(DecisionTreeClassifier().fit(x, target)))
-    with pytest.raises(ValueError, match="n_folds must be at least 3"):
+    with pytest.raises(ValueError, match="cross_fit must be at least 3"):
         GenLabel("gm", cross_fit=2)
 
 

@@ -31,6 +31,7 @@ class ClassEstimates(NamedTuple):
         pooled: The covariance that all classes share, shape `(D, D)`, or `(D,)`.
         pooled_weight: Weight of it in the covariance of each class, shape `(K, 1)`; for variances alone `(K, D)`.
         noise: Share by which the correlations of `pooled` are shrunk, and share by which centers are drawn together.
+        is_scaled: Classes with a column in which `pooled` was scaled to them, shape `(K,)`.
     """
 
     class_count: Tensor
@@ -41,6 +42,7 @@ class ClassEstimates(NamedTuple):
     pooled: Tensor
     pooled_weight: Tensor
     noise: tuple[float | Tensor, float | Tensor]
+    is_scaled: Tensor
 
 
 def class_estimates(
@@ -131,9 +133,10 @@ def estimates_of(
         center = mean.lerp(mean.mean(0).expand_as(mean), noise[1])
     elif not (auto or diagonal):
         pooled = _towards_sphere(pooled, unit, pooled.new_tensor(_intensity(rows, shrinkage)))
+    is_scaled = torch.zeros_like(count, dtype=torch.bool)
     if tied:
         wholly = torch.ones_like(count)[:, None]
-        return ClassEstimates(count, mean, center, pooled[None], constant, pooled, wholly, noise)
+        return ClassEstimates(count, mean, center, pooled[None], constant, pooled, wholly, noise, is_scaled)
     own = (scatter / (count - ddof).clamp(min=1).view(-1, *[1] * pooled.ndim)).add_(fill)
     weight = ((ROWS_PER_VARIANCE - worth) / (ROWS_PER_VARIANCE - 2)).clamp(0, 1) if auto else (worth == 0).double()
     weight.masked_fill_(bare, 0.0)
@@ -146,9 +149,11 @@ def estimates_of(
     shared = pooled
     if auto and bool(weight.any()):
         scale = _scale(variances(own, diagonal) / unit, worth)
+        is_scaled = (scale != 1).any(1)
         shared = pooled * (scale.square() if diagonal else scale[:, :, None] * scale[:, None])
     covariance = torch.lerp(own, shared.expand_as(own), weight.expand_as(own)) if bool(weight.any()) else own
-    return ClassEstimates(count, mean, center, covariance, constant, pooled, weight.view(len(count), -1), noise)
+    weight = weight.view(len(count), -1)
+    return ClassEstimates(count, mean, center, covariance, constant, pooled, weight, noise, is_scaled)
 
 
 def enough_rows(count: Tensor, n_features: int) -> bool:

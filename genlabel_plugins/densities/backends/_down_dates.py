@@ -10,8 +10,6 @@ from genlabel_plugins.densities.backends._class_estimates import ClassEstimates,
 from genlabel_plugins.densities.backends._whitening import whitened, with_ones
 from genlabel_plugins.densities.parents import Parents
 
-LEAST_ROOM = 1e-6  # of a direction that only the parents have
-
 
 class DownDates(LearntState):
     r"""What rows take with them when they leave the means and covariances of Gaussian classes.
@@ -31,6 +29,8 @@ class DownDates(LearntState):
         weight_: Weights of the own and of the pooled covariance, shape `(2, K)`.
         drawn_: Share by which means are drawn to their center, a scalar.
     """
+
+    may_lack = "the means of its rows"
 
     mean_: Tensor
     weight_: Tensor
@@ -66,7 +66,8 @@ class DownDates(LearntState):
         return self._log_prob((z - center.T[:, :, None], u_i, u_j), log_norm, parents, count)
 
     def _differences(self, parents: Parents) -> tuple[Tensor, Tensor]:
-        x_i, target_i, x_j, target_j = parents
+        self.check_kept()
+        x_i, target_i, x_j, target_j = parents  # a target of -1 hits no class
         return x_i - self.mean_[target_i], x_j - self.mean_[target_j]
 
     def _log_prob(
@@ -99,7 +100,8 @@ class DownDates(LearntState):
         to_i, to_j = to_i + shift_i * ii + shift_j * ij, to_j + shift_i * ij + shift_j * jj
         m_ii, m_ij = 1 - (ii * a_ii + ij * a_ij), -(ii * a_ij + ij * a_jj)
         m_ji, m_jj = -(ij * a_ii + jj * a_ij), 1 - (ij * a_ij + jj * a_jj)
-        room = (m_ii * m_jj - m_ij * m_ji).clamp(min=LEAST_ROOM)
+        least = 10 * torch.finfo(z.dtype).eps  # of a direction that only the parents have
+        room = (m_ii * m_jj - m_ij * m_ji).clamp(min=least)
         gain = (a_ii * m_jj - a_ij * m_ji) * to_i.square() + (a_jj * m_ii - a_ij * m_ij) * to_j.square()
         gain = gain + (a_ij * (m_ii + m_jj) - a_ii * m_ij - a_jj * m_ji) * to_i * to_j
         square = (square + gain / room) / scale
@@ -110,8 +112,9 @@ class DownDates(LearntState):
 def weights_of(estimate: ClassEstimates, shrinkage: Shrinkage | float, *, tied: bool) -> tuple[Tensor, Tensor]:
     """Weights of the own and of the pooled covariance in those of the classes, shape `(K,)` each.
 
-    A share that shrinks to multiples of variances stays as it is when rows leave.
+    What is shrunk to variances alone stays as it is when rows leave, and so does the pooled covariance where it was
+    scaled to a class: in units of that class, rows of others may be longer than all that it holds.
     """
     kept = 1.0 if isinstance(shrinkage, str) else 1 - shrinkage
     pooled = torch.ones_like(estimate.class_count) if tied else estimate.pooled_weight.amax(1)
-    return kept * (1 - pooled), kept * pooled
+    return kept * (1 - pooled), kept * pooled.masked_fill(estimate.is_scaled, 0.0)

@@ -96,7 +96,7 @@ class Regularized(NamedTuple):
         covariance: Shape `(K, D, D)`.
         temperature: By which log-ratios are to be divided.
         own: Weight of each class's own covariance in it, shape `(K,)`.
-        pooled: Weight of the pooled one, shape `(K,)`; the rest are its variances alone.
+        pooled: Weight of the pooled one, shape `(K,)`, where it was not scaled to a class; the rest are its variances.
     """
 
     covariance: Tensor
@@ -132,8 +132,9 @@ def regularized(
     steps = STEPS if len(covariance) > 1 else [step for step in STEPS if step[0] == 1]
     share = 1 - estimate.pooled_weight.amax(1)  # (K,)
     weights = [((1 - a) * share, (1 - a) * (1 - share) + a * (1 - b)) for a, b in steps]
+    own_choice = Regularized(covariance, 1.0, weights[0][0], weights[0][1].masked_fill(estimate.is_scaled, 0.0))
     if n_classes == 1 or not len(judges.row):
-        return Regularized(covariance, 1.0, *weights[0])
+        return own_choice
     rows, label = x[judges.row].double(), target[judges.row]
     scores = []
     for (weight, towards_diagonal), (own, known) in zip(steps, weights, strict=True):
@@ -143,8 +144,9 @@ def regularized(
         )
         scores.append(score)
     best, temperature = choose_by_evidence(torch.stack(scores), label)
-    covariance = covariance if best == 0 else _between(covariance, estimate, *steps[best], reg_covar)
-    return Regularized(covariance, temperature, *weights[best])
+    if best == 0:
+        return own_choice._replace(temperature=temperature)
+    return Regularized(_between(covariance, estimate, *steps[best], reg_covar), temperature, *weights[best])
 
 
 def choose_by_evidence(scores: Tensor, target: Tensor) -> tuple[int, float]:

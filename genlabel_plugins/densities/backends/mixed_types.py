@@ -158,9 +158,10 @@ class MixedTypes(StreamingDensity):
         row, own, other = ((part + self.offset_)[:, start:] for part in (x, parents.x_i, parents.x_j))
         same = (parents.target_i == parents.target_j).to(x)
         log_prob = torch.addmm(self.log_frequency_mean_, x[:, start:], self.log_frequency_)
+        second = (1 - same) * (parents.target_j >= 0)
         for target, lost, rows in (
             (parents.target_i, 1 + same, own + same[:, None] * other),
-            (parents.target_j, 1 - same, (1 - same)[:, None] * other),
+            (parents.target_j.clamp(min=0), second, second[:, None] * other),
         ):
             leaves = (lost < count[target]).to(x)  # a class keeps its rows if it would lose all of them
             change = (row * torch.log1p(-leaves[:, None] * rows / smoothed[target])).sum(1)
@@ -168,19 +169,22 @@ class MixedTypes(StreamingDensity):
             log_prob = log_prob.scatter_add(1, target[:, None], change[:, None])
         if not start:
             return log_prob
-        numbers = Parents(parents.x_i[:, :start], parents.target_i, parents.x_j[:, :start], parents.target_j)
-        continuous: Tensor = self.density.log_prob_without(x[:, :start], numbers)
-        return log_prob + continuous
+        numbers = parents._replace(x_i=parents.x_i[:, :start], x_j=parents.x_j[:, :start])
+        if self.density.n_classes != len(self.present_):  # learnt part by part, it knows of classes without a row
+            target_j = torch.where(parents.target_j < 0, -1, self.present_[parents.target_j])
+            numbers = numbers._replace(target_i=self.present_[parents.target_i], target_j=target_j)
+        return log_prob + self._of_present(self.density.log_prob_without(x[:, :start], numbers))
 
     def _log_prob(self, x: Tensor) -> Tensor:
         start = x.shape[1] - len(self.log_frequency_)
         log_prob = torch.addmm(self.log_frequency_mean_, x[:, start:], self.log_frequency_)
         if not start:
             return log_prob
-        continuous: Tensor = self.density.log_prob(x[:, :start])
-        if continuous.shape[1] != log_prob.shape[1]:  # learnt part by part, it knows of classes without a row
-            continuous = continuous[:, self.present_]
-        return log_prob + continuous
+        return log_prob + self._of_present(self.density.log_prob(x[:, :start]))
+
+    def _of_present(self, continuous: Tensor) -> Tensor:
+        """Columns of the classes with rows: learnt part by part, a density knows of others, `(B, C) -> (B, K)`."""
+        return continuous if continuous.shape[1] == len(self.present_) else continuous[:, self.present_]
 
 
 def encode_rows(continuous: Tensor | None, codes: Tensor | None, cardinality: Sequence[int]) -> Tensor:
