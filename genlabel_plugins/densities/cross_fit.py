@@ -63,7 +63,7 @@ class CrossFit(LearntState):
         check_number("n_folds", n_folds, 3, whole=True)
         self.density = make_backend(backend, **params)
         if isinstance(self.density, CrossFit):
-            raise ValueError(f"one CrossFit is enough: it leaves out {self.density.n_folds} folds already")
+            raise ValueError(f"cross_fit goes with a backend that is no CrossFit yet, got {n_folds} folds beside one")
         if getattr(self.density, "classifier_", None) is not None:
             raise ValueError(
                 f"cross_fit fits copies, got {self.density.classifier_!r}, which is fitted: pass it unfitted"

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
-from genlabel_plugins import Mixed, list_backends
+from genlabel_plugins import CrossFit, Mixed, list_backends
 from genlabel_plugins._checks import check_number, check_positive, check_stop_mixing, first_clean_epoch
 from genlabel_plugins.mixing import Pairing, PairingName
 
@@ -67,11 +67,15 @@ class Options:
             raise ValueError(f"mix='generative' needs densities of the inputs and space='input', got {self.space!r}")
         if self.mix in ("cutmix", "column_cutmix") and self.space == "embedding":
             raise ValueError(f"mix={self.mix!r} swaps values before any embedding: use space 'input' or 'latent'")
-        if (self.leave_parents_out or self.cross_fit is not None) and self.latent and not self.keep_clean:
+        cross_fit = isinstance(self.backend, CrossFit)
+        if cross_fit and self.cross_fit is not None:
+            raise ValueError(f"cross_fit goes with a backend that is no CrossFit yet, got {self.cross_fit} beside one")
+        leaves_out = self.leave_parents_out or cross_fit or self.cross_fit is not None
+        if leaves_out and self.latent and not self.keep_clean:
             raise ValueError(
                 "leave_parents_out and cross_fit need the features of clean rows in latent space: set keep_clean=True"
             )
-        if (self.leave_parents_out or self.cross_fit is not None) and self.joint:
+        if leaves_out and self.joint:
             raise ValueError("leave_parents_out and cross_fit go with a backend that is fitted, got 'running'")
         if self.fresh_head and not self.freezes:
             raise ValueError(

@@ -212,7 +212,7 @@ def test_parents_of_other_rows_and_of_no_classes_are_refused():
             density.log_prob_without(x_mix, parents._replace(target_j=x[ends[1]]))
     with pytest.raises(ValueError, match="must be True or False, got 'no'"):
         GenLabel("kde", leave_parents_out="no")
-    with pytest.raises(ValueError, match="leaves out 3 folds already"):
+    with pytest.raises(ValueError, match="no CrossFit yet, got 3 folds beside one"):
         GenLabel(CrossFit("gm", n_folds=3), cross_fit=3)
 
 

@@ -58,6 +58,10 @@ def test_parents_are_rows_of_the_batch(options, monkeypatch):
 def test_options_that_do_not_go_together_say_so():
     with pytest.raises(ValueError, match="set keep_clean=True"):
         Options(backend="kde", space="latent", leave_parents_out=True)
+    with pytest.raises(ValueError, match="set keep_clean=True"):
+        Options(backend=CrossFit("kde"), space="latent")
+    with pytest.raises(ValueError, match="got 5 beside one"):
+        Options(backend=CrossFit("kde"), cross_fit=5)
     with pytest.raises(ValueError, match="a backend that is fitted"):
         Options(backend="running", space="latent", keep_clean=True, cross_fit=5)
     with pytest.raises(ValueError, match="cross_fit must be None or at least 3"):
