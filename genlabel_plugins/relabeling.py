@@ -165,7 +165,8 @@ class Relabeling(nn.Module):
         self._follow(y_lin)
         mixed = _as_mask(mixed, y_lin)
         with full_precision(y_lin):
-            own: dict[str, Any] = {"gamma": 1.0, "parents": parents} if isinstance(self.relabeler, GenLabel) else {}
+            own: dict[str, Any] = {"gamma": 1.0} if isinstance(self.relabeler, GenLabel) else {}
+            own |= {"parents": parents} if self.wants_parents else {}
             y_gen = self.relabeler.relabel(features, y_lin, **own).to(y_lin)
             self.meter.rows += len(y_lin)
             self.meter.add(y_gen, y_lin, mixed)

@@ -74,6 +74,27 @@ def test_nothing_is_trusted_without_asking_for_parents(table):
     assert not Relabeling(3, relabeler=genlabel).wants_parents
 
 
+class Asks:
+    """A relabeler of a user's that wants to know the parents."""
+
+    wants_parents = True
+
+    def relabel(self, x, y_mix, parents):
+        assert parents.x_j.shape == x.shape
+        return y_mix.flip(1)
+
+
+def test_a_relabeler_of_ones_own_is_given_the_parents_that_it_asks_for(table):
+    x, target = table
+    mixed = Mixup(3, per_sample=True, generator=torch.Generator().manual_seed(1))(x, target)
+    own = mixed.partner == torch.arange(60)
+    assert mixed.parents(x).target_j.tolist() == torch.where(own, -1, mixed.target_j).tolist()
+    assert own.any()
+    for label in (Relabeling(3, relabeler=Asks()), Asks()):
+        _, y = GenLabelMix(label, mix=lambda *_: mixed)(x, target)
+        assert torch.equal(y, torch.where(mixed.is_mixed[:, None], mixed.y_mix.flip(1), mixed.y_mix))
+
+
 def test_where_parents_cannot_be_known_one_sentence_says_so(table):
     genlabel = GenLabel("nn", leave_parents_out=True).fit(*table)
     model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 3))

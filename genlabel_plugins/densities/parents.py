@@ -125,7 +125,7 @@ class RowPlaces(LearntState):
         """Rank of the nearest of four rows, and its place, -1 if all are others, `(B,)` both."""
         least, which = gap.min(1)
         rank = rank.gather(1, which[:, None]).squeeze(1)
-        return rank, self.place_[rank].where(least < torch.inf, -1)
+        return rank, self.place_[rank].masked_fill(least == torch.inf, -1)
 
     def _projected(self, x: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Keys `(B,)`, projections `(B, 2)` and sizes `(B,)` of rows."""
