@@ -413,7 +413,9 @@ def test_parents_are_the_rows_that_were_mixed(tmp_path, options):
             lam = (between[0] * between[1]).sum(1) / between[1].square().sum(1).clamp(min=1e-9)
             assert torch.allclose(between[0], lam[:, None] * between[1], atol=1e-4)
         assert parents.x_i.shape == mixed.shape
-        assert set(parents.target_j.tolist()) <= {0, 1, 2}
+        own = parents.target_j < 0  # its own partner
+        assert torch.equal(parents.x_i[own], parents.x_j[own])
+        assert set(parents.target_j[~own].tolist()) <= {0, 1, 2}
 
 
 def test_features_of_clean_rows_are_asked_for(tmp_path):
