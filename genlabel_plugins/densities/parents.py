@@ -66,6 +66,7 @@ class RowPlaces(LearntState):
 
     def find(self, x: Tensor, target: Tensor) -> Tensor:
         """Places of rows `(B, D)` of classes `(B,)`, shape `(B,)`; -1 for a row that is none of those remembered."""
+        check_remembered(self.key_)
         key = self._keys(x, target)
         keys, last = self.key_, len(self.key_) - 1
         after = torch.searchsorted(keys, key).clamp_(max=last)
@@ -99,6 +100,12 @@ class RowPlaces(LearntState):
         along = (as_rows(x).to(wide) @ self.direction_.to(wide) + 0.5).nan_to_num(0.0).clamp(0, 1)
         key: Tensor = (target << (BITS + 1)) + (along * 2**BITS).long()
         return key
+
+
+def check_remembered(state: Tensor | None) -> None:
+    """Raise `ValueError` where a density was saved before it kept what leaving rows out takes."""
+    if state is None:
+        raise ValueError("leave_parents_out needs a density that was fitted by this version: fit it again")
 
 
 def drop_(score: Tensor, place: Tensor, value: float) -> Tensor:

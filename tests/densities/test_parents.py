@@ -209,7 +209,7 @@ def test_a_teacher_is_cross_fitted_by_name_of_the_option_and_goes_through_a_stat
     assert torch.equal(other.relabel(x_mix, y, parents=parents), gm.relabel(x_mix, y, parents=parents))
     with pytest.raises(ValueError, match="pass it unfitted"):
         CrossFit(FromClassifier(DecisionTreeClassifier().fit(x, target)))
-    with pytest.raises(ValueError, match="n_folds must be at least 3"):
+    with pytest.raises(ValueError, match="cross_fit must be at least 3"):
         GenLabel("gm", cross_fit=2)
 
 
@@ -221,3 +221,21 @@ def test_copies_know_every_class():
     found = fitted.log_prob_without(x_mix, parents_of(x, target, ends))
     assert found.shape == (len(x_mix), 5)
     assert found[:, :4].isfinite().all()
+
+
+def test_parts_and_earlier_files_are_minded():
+    x, target, x_mix, ends = mixture()
+    parents = parents_of(x, target, ends)
+    for backend, options in (("gm", {"regularization": None}), ("kde", {})):
+        whole = make_backend(backend, **options).fit(x, target)
+        parts = make_backend(backend, **options)
+        for rows in torch.arange(len(x)).split(40):
+            parts.partial_fit(x[rows], target[rows])
+        parts.check_fitted()
+        expected = whole.log_prob_without(x_mix, parents)
+        torch.testing.assert_close(parts.log_prob_without(x_mix, parents), expected, atol=1e-6, rtol=1e-6)
+        state = {name: value for name, value in whole.state_dict().items() if "." not in name}
+        earlier = make_backend(backend, **options)
+        earlier.load_state_dict(state)  # of a version that kept no more
+        with pytest.raises(ValueError, match="fit it again"):
+            earlier.log_prob_without(x_mix, parents)

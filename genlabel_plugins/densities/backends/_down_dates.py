@@ -8,7 +8,7 @@ from torch import Tensor
 from genlabel_plugins._state import LearntState
 from genlabel_plugins.densities.backends._class_estimates import ClassEstimates, Shrinkage
 from genlabel_plugins.densities.backends._whitening import whitened, with_ones
-from genlabel_plugins.densities.parents import Parents
+from genlabel_plugins.densities.parents import Parents, check_remembered
 
 LEAST_ROOM = 1e-6  # of a direction that only the parents have
 
@@ -66,6 +66,7 @@ class DownDates(LearntState):
         return self._log_prob((z - center.T[:, :, None], u_i, u_j), log_norm, parents, count)
 
     def _differences(self, parents: Parents) -> tuple[Tensor, Tensor]:
+        check_remembered(self.mean_)
         x_i, target_i, x_j, target_j = parents
         return x_i - self.mean_[target_i], x_j - self.mean_[target_j]
 
