@@ -15,7 +15,7 @@ from genlabel_plugins.selection._candidate_fits import fit_networks
 from genlabel_plugins.selection._joint_training import TrainingOptions
 from genlabel_plugins.selection._training_table import arrange, count_rows
 from genlabel_plugins.selection.candidates import CS
-from genlabel_plugins.selection.choice import check_selection
+from genlabel_plugins.selection.choice import CrossValidation, check_selection
 from genlabel_plugins.selection.search import Split, repeats_for
 from genlabel_sklearn.base import HEADS, NetworkClassifier, Problem, check_positive
 from genlabel_sklearn.cv_results import cv_results
