@@ -38,6 +38,7 @@ FOREST = "the forest itself"
 NONE, MIXUP, CLEAN = "no mixing", "mixup", "mixup, clean batch"
 FORMER, EVIDENCE, TAUGHT = "GenLabel, gm as it is", "GenLabel, gm by evidence", "GenLabel, a forest teaches"
 LEFT_OUT, IN_SAMPLE = f"{EVIDENCE}, parents left out", f"{TAUGHT} rows that it saw"
+TRUSTED = f"{LEFT_OUT}, gamma 1"
 
 
 class Way(NamedTuple):
@@ -47,11 +48,12 @@ class Way(NamedTuple):
     keep_clean: bool = False
     backend: Callable[[], Any] | None = None
     leave_parents_out: bool = False
+    gamma: float = GAMMA
 
     @property
     def labels(self) -> dict[str, Any]:
         """Options of its labels."""
-        return {"gamma": 0.0 if self.backend is None else GAMMA, "leave_parents_out": self.leave_parents_out}
+        return {"gamma": 0.0 if self.backend is None else self.gamma, "leave_parents_out": self.leave_parents_out}
 
 
 def forest(leaf: int) -> RandomForestClassifier:
@@ -70,6 +72,7 @@ WAYS = {
     FORMER: Way("genlabel", True, lambda: make_backend("gm", regularization=None)),
     EVIDENCE: Way("genlabel", True, lambda: make_backend("gm")),
     LEFT_OUT: Way("genlabel", True, lambda: make_backend("gm"), leave_parents_out=True),
+    TRUSTED: Way("genlabel", True, lambda: make_backend("gm"), leave_parents_out=True, gamma=1.0),
     IN_SAMPLE: Way("genlabel", True, teacher),
     TAUGHT: Way("genlabel", True, lambda: CrossFit(teacher())),
 }

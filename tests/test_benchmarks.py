@@ -70,6 +70,11 @@ SMALL = {
         "100 images",
     ),
     "openml_suite": ("--seeds 1 --data {data} --sets wine", {"WAYS": WAYS}, "How much is luck"),
+    "parents": (
+        "--rounds 1 --problems 1 --rows 40",
+        {"SIZES": ((60, 3, 2),), "COLUMNS": (2,), "N_TREES": 2},
+        "without",
+    ),
     "paper_figures": ("--out {data}", {"N_MIXED": 50}, "attain their lam"),
     "real_data": ("--data {data} --backends gm", {"SETS": ["wine"]}, "held-out accuracy"),
     "regimes": ("--backends gm", {}, "two moons"),

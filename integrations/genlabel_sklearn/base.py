@@ -103,8 +103,10 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
         Raises:
             ValueError: On an option out of range, naming the value and the choices.
         """
-        if self.head not in HEADS:
-            raise ValueError(f"head must be one of {HEADS}, got {self.head!r}")
+        for head in self._heads():
+            if head not in HEADS:
+                raise ValueError(f"head must be one of {HEADS}, got {head!r}")
+        has_network = "mlp" in self._heads()
         if self.mix not in MIXES:
             raise ValueError(f"mix must be one of {MIXES}, got {self.mix!r}")
         for name in ("alpha", "max_epochs", "batch_size"):
@@ -131,17 +133,21 @@ class NetworkClassifier(ClassifierMixin, BaseEstimator, ABC):  # type: ignore[mi
             priors=self.priors,
             leave_parents_out=bool(self.leave_parents_out),
             cross_fit=self.cross_fit,
-            hidden=() if self.head == "logistic" else self._hidden(),
+            hidden=self._hidden() if has_network else (),
             max_epochs=int(self.max_epochs),
             stop_mixing=self.stop_mixing,
             weight_decay=float(self.weight_decay),
-            decays=self.head == "mlp",
+            decays=has_network,
             validation_fraction=self._validation_fraction(),
             patience=int(self.n_iter_no_change),
         )
 
+    def _heads(self) -> tuple[str, ...]:
+        """Kinds of classifier that are fitted."""
+        return (self.head,)
+
     def _validation_fraction(self) -> float | None:
-        stops = self.head == "mlp" if self.early_stopping == "auto" else self.early_stopping
+        stops = "mlp" in self._heads() if self.early_stopping == "auto" else self.early_stopping
         return float(self.validation_fraction) if stops else None
 
     def _device(self) -> torch.device:

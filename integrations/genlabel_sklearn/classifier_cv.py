@@ -8,7 +8,6 @@ from typing import Any, Literal, Self
 import numpy as np
 import torch
 from sklearn.model_selection import check_cv
-from torch import Tensor
 
 from genlabel_plugins.densities._training import hold_out
 from genlabel_plugins.selection import Candidate, Scheme, Selection, candidate_grid, cross_validate, select
@@ -18,7 +17,8 @@ from genlabel_plugins.selection._training_table import arrange, count_rows
 from genlabel_plugins.selection.candidates import CS
 from genlabel_plugins.selection.choice import CrossValidation, check_selection
 from genlabel_plugins.selection.search import Split, repeats_for
-from genlabel_sklearn.base import NetworkClassifier, Problem, check_positive
+from genlabel_sklearn.base import HEADS, NetworkClassifier, Problem, check_positive
+from genlabel_sklearn.cv_results import cv_results
 from genlabel_sklearn.scorers import check_scoring, make_scorers
 from genlabel_sklearn.stored_models import Array, Model, Networks
 
@@ -57,6 +57,8 @@ class GenLabelClassifierCV(NetworkClassifier):
         alpha: Concentration of `lam ~ Beta(alpha, alpha)`.
         mix: `"mixup"` or `"column_cutmix"`.
         head: `"logistic"` or `"mlp"`.
+        heads: Heads that compete in its place, such as `("logistic", "mlp")`: a logistic head is solved then, by `Cs`,
+            and networks are trained by `learning_rates`, which takes most of the time.
         hidden_layer_sizes: Widths of the hidden layers of `"mlp"`.
         standardize: As `GenLabelClassifier` has it.
         weight_decay: Weight of the squared parameters in the loss of networks that are trained by Adam.
@@ -120,6 +122,7 @@ class GenLabelClassifierCV(NetworkClassifier):
         alpha: float = 1.0,
         mix: Literal["mixup", "column_cutmix"] = "mixup",
         head: Literal["logistic", "mlp"] = "logistic",
+        heads: tuple[Literal["logistic", "mlp"], ...] | None = None,
         hidden_layer_sizes: tuple[int, ...] = (128, 128),
         standardize: bool | Literal["auto"] = "auto",
         weight_decay: float = 1e-4,
@@ -151,6 +154,7 @@ class GenLabelClassifierCV(NetworkClassifier):
         self.alpha = alpha
         self.mix = mix
         self.head = head
+        self.heads = heads
         self.hidden_layer_sizes = hidden_layer_sizes
         self.standardize = standardize
         self.weight_decay = weight_decay
@@ -183,16 +187,7 @@ class GenLabelClassifierCV(NetworkClassifier):
         check_scoring(self.scoring)
         selection = self.selection or ("stack" if self.scoring == "neg_log_loss" else "average")
         check_selection(selection)
-        is_mlp = self.head == "mlp"
-        learning_rates = LEARNING_RATES if self.learning_rates is None and is_mlp else self.learning_rates
-        candidates = candidate_grid(
-            schemes=self.schemes,
-            backends=self.backends,
-            gammas=self.gammas,
-            Cs=self.Cs,
-            learning_rates=learning_rates,
-            keep_clean=self.keep_clean,
-        )
+        candidates = self._candidates()
         problem = self._problem(X, y, sample_weight)
         if hasattr(self, "_fitted"):
             del self._fitted  # should this fit fail, nothing answers for it
@@ -230,6 +225,31 @@ class GenLabelClassifierCV(NetworkClassifier):
             seed=problem.seed,
             verbose=self.verbose,
         )
+
+    def _candidates(self) -> list[Candidate]:
+        """What competes: every combination for each head, densities alone once."""
+        heads, found = self._heads(), []
+        for head in heads:
+            rates = LEARNING_RATES if head == "mlp" and self.learning_rates is None else self.learning_rates
+            schemes = tuple(scheme for scheme in self.schemes if scheme != "density" or head == heads[0])
+            if head != heads[0] and not schemes:
+                continue
+            found += candidate_grid(
+                schemes=schemes,
+                backends=self.backends,
+                gammas=self.gammas,
+                Cs=self.Cs,
+                learning_rates=rates if head == "mlp" or len(heads) == 1 else None,
+                keep_clean=self.keep_clean,
+            )
+        return found
+
+    def _heads(self) -> tuple[str, ...]:
+        if self.heads is None:
+            return super()._heads()
+        if isinstance(self.heads, str) or not len(self.heads):
+            raise ValueError(f"heads must be None or several of {HEADS}, got {self.heads!r}")
+        return tuple(dict.fromkeys(self.heads))
 
     def _used(self, problem: Problem) -> Problem:
         """The rows that candidates are compared on: all, or a sample in which each class keeps its share."""
@@ -271,35 +291,3 @@ class GenLabelClassifierCV(NetworkClassifier):
 
     def _models(self) -> list[tuple[Array, Model]]:
         return self._fitted
-
-
-def cv_results(cv: CrossValidation, scoring: str, weight: Tensor) -> dict[str, Any]:
-    """Results in the form of `GridSearchCV`, one entry a candidate."""
-    params = [_params(candidate) for candidate in cv.candidates]
-    score = cv.score(scoring).numpy()
-    mean = cv.mean(scoring).numpy()
-    results: dict[str, Any] = {"params": params}
-    for name in params[0]:
-        column = np.empty(len(params), dtype=object)
-        column[:] = [entry[name] for entry in params]
-        results[f"param_{name}"] = np.ma.masked_array(column, mask=[value is None for value in column])
-    for place, split in enumerate(score):
-        results[f"split{place}_test_score"] = split
-    results["mean_test_score"] = mean
-    results["std_test_score"] = score.std(0)
-    results["standard_error_test_score"] = cv.standard_error(scoring).numpy()
-    results["rank_test_score"] = 1 + np.array([(mean > own).sum() for own in mean])
-    results["weight"] = weight.numpy()
-    return results
-
-
-def _params(candidate: Candidate) -> dict[str, Any]:
-    """Parameters of a candidate as `GenLabelClassifier` takes them; None where it has none."""
-    return {
-        "scheme": candidate.scheme,
-        "backend": candidate.backend,
-        "gamma": candidate.gamma if candidate.scheme == "genlabel" else None,
-        "keep_clean": candidate.keep_clean,
-        "C": candidate.C if candidate.kind == "solved" else None,
-        "learning_rate": candidate.learning_rate,
-    }

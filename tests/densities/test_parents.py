@@ -332,3 +332,16 @@ def test_copies_know_every_class():
     found = fitted.log_prob_without(x_mix, parents_of(x, target, ends))
     assert found.shape == (len(x_mix), 5)
     assert found[:, :4].isfinite().all()
+
+
+def test_rows_learnt_in_parts_are_found_again():
+    x, target, x_mix, ends = mixture()
+    parents = parents_of(x, target, ends)
+    for backend, options in (("gm", {"regularization": None}), ("kde", {})):
+        whole = make_backend(backend, **options).fit(x, target)
+        parts = make_backend(backend, **options)
+        for rows in torch.arange(len(x)).split(40):
+            parts.partial_fit(x[rows], target[rows])
+        parts.check_fitted()
+        expected = whole.log_prob_without(x_mix, parents)
+        torch.testing.assert_close(parts.log_prob_without(x_mix, parents), expected, atol=1e-6, rtol=1e-6)

@@ -413,3 +413,23 @@ def test_a_gpu_learns_the_same(options):
     here, there = (fitted(np.linspace(0.5, 1.5, 178), data=WINE, device=device, **options) for device in (None, "cuda"))
     np.testing.assert_allclose(here.predict_proba(WINE[0]), there.predict_proba(WINE[0]), atol=1e-2)
     assert np.array_equal(pickle.loads(pickle.dumps(there)).predict(WINE[0]), there.predict(WINE[0]))
+
+
+def test_heads_compete_and_are_those_of_the_classifier():
+    X, y = WINE
+    options = {"schemes": ("none", "density"), "backends": ("gm",), "Cs": (1.0,), "learning_rates": (0.01,)}
+    options |= {"hidden_layer_sizes": (6,), "max_epochs": 5, "early_stopping": False, "n_repeats": 1}
+    search = GenLabelClassifierCV(heads=("logistic", "mlp"), random_state=0, **options).fit(X, y)
+    kinds = [(entry["head"], entry["scheme"]) for entry in search.cv_results_["params"]]
+    assert kinds == [("logistic", "none"), ("logistic", "density"), ("mlp", "none")]
+    for place, head in ((0, "logistic"), (2, "mlp")):
+        one = GenLabelClassifierCV(head=head, random_state=0, selection="best", **options)
+        if head == "logistic":
+            one.set_params(learning_rates=None)
+        alone = one.set_params(schemes=("none",)).fit(X, y).cv_results_
+        np.testing.assert_allclose(alone["mean_test_score"][0], search.cv_results_["mean_test_score"][place], atol=1e-4)
+    best = GenLabelClassifier(**search.cv_results_["params"][2], random_state=0, hidden_layer_sizes=(6,))
+    assert best.set_params(max_epochs=5, early_stopping=False).fit(X, y).score(X, y) > 0.3
+    for heads in ("mlp", (), ("mlp", "tree")):
+        with pytest.raises(ValueError, match=r"^heads? must be"):
+            GenLabelClassifierCV(heads=heads).fit(X, y)
