@@ -32,14 +32,14 @@ from genlabel_plugins.paper.sceptics import SCEPTICS
 SEEDS = range(100, 110)  # other splits than those on which the averaging was chosen
 MAX_ROWS = 1500
 ON_PAR = 5e-4  # difference of means over seeds, in accuracy or nats
-OUTPUTS = Path("outputs")
+RECORDS = {run: Path("outputs/openml_suite.jsonl"), run_stacking: Path("outputs/stacking.jsonl")}
 INTRO = """\
 {n_sets} OpenML sets of at most {max_rows:,} rows, {n_seeds} splits of 70/30 each, logistic regression
 (`python benchmarks/openml_suite.py --seeds {n_seeds}`); {n_artificial} of them are artificial, made by a formula, and
-stand apart. A cell gives the share of sets, in per cent, on which the way of its row is higher / on par / lower than the
-baseline of its column, by means over the splits (on par: within {on_par:g} points, or hundredths of a nat); the mean
-difference in points, or hundredths of a nat, positive where the way is better; and p of Wilcoxon's signed-rank test
-over sets. The columns on the right are means over sets ± the spread of that mean over splits; ECE is the expected
+stand apart. A cell gives the share of sets, in per cent, on which the way of its row is higher / on par / lower than
+the baseline of its column, by means over the splits (on par: within {on_par:g} points, or hundredths of a nat); the
+mean difference in points, or hundredths of a nat, positive where the way is better; and p of Wilcoxon's signed-rank
+test over sets. The columns on the right are means over sets ± the spread of that mean over splits; ECE is the expected
 calibration error in 15 bins. Each row that begins with + adds to the row above it; the last five are scikit-learn's
 classifiers at their defaults."""
 BASELINES = ("mixup", "no mixing", "density alone (gm)")
@@ -50,10 +50,9 @@ def suite() -> list[str]:
     return sorted(SETS.index[SETS.n_rows <= MAX_ROWS])
 
 
-def records(
-    path: Path, run: Callable[..., Any], data: Path | None, names: list[str], seeds: range, n_jobs: int
-) -> pd.DataFrame:
+def records(run: Callable[..., Any], data: Path | None, names: list[str], seeds: range, n_jobs: int) -> pd.DataFrame:
     """Scores of all runs, `(set, seed) x (way, scoring)`; runs that are on file are not repeated."""
+    path = RECORDS[run]
     path.parent.mkdir(exist_ok=True)
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     have = {(record["set"], record["seed"]) for record in done}
@@ -102,8 +101,8 @@ def page(frame: pd.DataFrame, names: list[str]) -> str:
     lines = [
         "# GenLabel by cross-validation on small tables",
         "",
-        "The schemes of the paper on these sets, with ranks, Elo and temperature scaling: `genlabel paper table3`, whose",
-        "results stand in [the paper, reproduced](paper.md).",
+        "The schemes of the paper on these sets, with ranks, Elo and temperature scaling: `genlabel paper table3`,",
+        "whose results stand in [the paper, reproduced](paper.md).",
         "",
         *INTRO.format(**counts, max_rows=MAX_ROWS, on_par=100 * ON_PAR).splitlines(),
     ]
@@ -143,8 +142,8 @@ def stacking(frame: pd.DataFrame) -> str:
     least = excess <= 0
     worst = ", ".join(f"{name} {100 * value:+.1f} %" for name, value in excess.nlargest(5).items())
     lines = [
-        f"{len(by_set)} sets, {len(frame.index.unique('seed'))} splits: log-loss of the default search, relative to that",
-        "of the single candidate that is best in its cross-validation, by means over the splits",
+        f"{len(by_set)} sets, {len(frame.index.unique('seed'))} splits: log-loss of the default search relative to",
+        "that of the single candidate that is best in its cross-validation, by means over the splits",
         "",
         f"not above: {100 * least.mean():.1f} % of sets ± {100 * least.std() / len(least) ** 0.5:.1f}",
         f"equal: {100 * (excess == 0).mean():.1f} %; over 5 % above: {int((excess > 0.05).sum())} sets",
@@ -195,13 +194,13 @@ def main() -> None:
     seeds = SEEDS[: args.seeds]
     if args.stacking:
         names = args.sets or sorted(SETS.index)
-        print(stacking(records(OUTPUTS / "stacking.jsonl", run_stacking, args.data, names, seeds, args.jobs)))
+        print(stacking(records(run_stacking, args.data, names, seeds, args.jobs)))
         return
     names = args.sets or suite()
     if args.fixed:
         print(fixed(args.data, names, seeds, args.jobs))
         return
-    text = page(records(OUTPUTS / "openml_suite.jsonl", run, args.data, names, seeds, args.jobs), names)
+    text = page(records(run, args.data, names, seeds, args.jobs), names)
     print(text)
     if args.output:
         args.output.write_text(text)
