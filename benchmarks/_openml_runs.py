@@ -53,7 +53,7 @@ WAYS: dict[str, dict[str, Any]] = {  # options of GenLabelClassifierCV
 
 
 class SharedSearch(GenLabelClassifierCV):
-    """A search that takes what was compared before, in the same folds, for other scorings, selections and fewer ways."""
+    """A search that takes what was compared before, in the same folds, for other scorings and fewer candidates."""
 
     known: list[CrossValidation]
 
