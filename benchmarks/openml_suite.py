@@ -2,8 +2,9 @@
 
     python benchmarks/openml_suite.py --output docs/openml_suite.md
 
-`--stacking` holds the default search to the best single candidate of its cross-validation instead, and `--parity`
-compares `GenLabelClassifier(scheme="none")` with scikit-learn's `LogisticRegression`, both on all sets.
+`--short` leaves out the steps that lead to the default. `--stacking` holds the default search to the best single
+candidate of its cross-validation instead, and `--parity` compares `GenLabelClassifier(scheme="none")` with
+scikit-learn's `LogisticRegression`, both on all sets.
 
 Rows are split 70/30, stratified, once per seed. Each way is `GenLabelClassifierCV` with other options, fitted to the
 training rows by each of two scorings; scikit-learn's classifiers stand beside them at their defaults. Test rows are
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from _data import SETS, add_data_option
-from _openml_runs import SCORINGS, WAYS, run, run_fixed, run_parity, run_stacking
+from _openml_runs import BASELINES, DEFAULT, SCORINGS, WAYS, run, run_fixed, run_parity, run_short, run_stacking
 from joblib import Parallel, delayed
 from scipy.stats import wilcoxon
 
@@ -32,18 +33,20 @@ from genlabel_plugins.paper.sceptics import SCEPTICS
 SEEDS = range(100, 110)  # other splits than those on which the averaging was chosen
 MAX_ROWS = 1500
 ON_PAR = 5e-4  # difference of means over seeds, in accuracy or nats
-RECORDS = {run: Path("outputs/openml_suite.jsonl"), run_stacking: Path("outputs/stacking.jsonl")}
+RECORDS = {
+    run: Path("outputs/openml_suite.jsonl"),
+    run_short: Path("outputs/openml_suite_short.jsonl"),
+    run_stacking: Path("outputs/stacking.jsonl"),
+}
 INTRO = """\
 {n_sets} OpenML sets of at most {max_rows:,} rows, {n_seeds} splits of 70/30 each, logistic regression
-(`python benchmarks/openml_suite.py --seeds {n_seeds}`); {n_artificial} of them are artificial, made by a formula, and
-stand apart. A cell gives the share of sets, in per cent, on which the way of its row is higher / on par / lower than
-the baseline of its column, by means over the splits (on par: within {on_par:g} points, or hundredths of a nat); the
-mean difference in points, or hundredths of a nat, positive where the way is better; and p of Wilcoxon's signed-rank
-test over sets. The columns on the right are means over sets ± the spread of that mean over splits; ECE is the expected
-calibration error in 15 bins. Each row that begins with + adds to the row above it; the last five are scikit-learn's
-classifiers at their defaults."""
-BASELINES = ("mixup", "no mixing", "density alone (gm)")
-DEFAULT = "+ stacking instead: the default"
+(`python benchmarks/openml_suite.py{short} --seeds {n_seeds}`); {n_artificial} of them are artificial, made by a
+formula, and stand apart. A cell gives the share of sets, in per cent, on which the way of its row is higher / on par /
+lower than the baseline of its column, by means over the splits (on par: within {on_par:g} points, or hundredths of a
+nat); the mean difference in points, or hundredths of a nat, positive where the way is better; and p of Wilcoxon's
+signed-rank test over sets. The columns on the right are means over sets ± the spread of that mean over splits; ECE is
+the expected calibration error in 15 bins. Each row that begins with + adds to the row above it; the last five are
+scikit-learn's classifiers at their defaults."""
 
 
 def suite() -> list[str]:
@@ -97,7 +100,9 @@ def page(frame: pd.DataFrame, names: list[str]) -> str:
     artificial = set(names) & set(SETS.index[SETS.simulated == "yes"])
     is_artificial = frame.index.get_level_values("set").isin(artificial)
     parts = {"real": frame[~is_artificial], "artificial": frame[is_artificial]}
-    counts = {"n_sets": len(names), "n_artificial": len(artificial), "n_seeds": len(seeds)}
+    ways = [way for way in WAYS if f"{way}|accuracy" in frame]
+    short = "" if len(ways) == len(WAYS) else " --short"
+    counts = {"short": short, "n_sets": len(names), "n_artificial": len(artificial), "n_seeds": len(seeds)}
     lines = [
         "# GenLabel by cross-validation on small tables",
         "",
@@ -119,7 +124,7 @@ def page(frame: pd.DataFrame, names: list[str]) -> str:
                 f"| way | {' | '.join([*against, 'accuracy, %', 'log-loss, nats', 'ECE, %'])} |",
                 "|---" * 7 + "|",
             ]
-            for way in (*WAYS, *SCEPTICS):
+            for way in (*ways, *SCEPTICS):
                 cells = [compare(part, way, baseline, scoring) if way != baseline else "" for baseline in BASELINES]
                 lines.append(f"| {way} | {' | '.join(cells + means(part, way, scoring))} |")
     lines += ["", "## The default against scikit-learn's classifiers, and split by split", ""]
@@ -184,6 +189,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--fixed", action="store_true", help="print what each gamma brings at a learning rate of 0.1")
+    parser.add_argument("--short", action="store_true", help="the default and its baselines only")
     parser.add_argument("--stacking", action="store_true", help="hold the default to its best single candidate")
     parser.add_argument("--parity", action="store_true", help="print how far no mixing is from LogisticRegression")
     parser.add_argument("--output", type=Path, help="also write the tables as a Markdown page")
@@ -200,7 +206,7 @@ def main() -> None:
     if args.fixed:
         print(fixed(args.data, names, seeds, args.jobs))
         return
-    text = page(records(run, args.data, names, seeds, args.jobs), names)
+    text = page(records(run_short if args.short else run, args.data, names, seeds, args.jobs), names)
     print(text)
     if args.output:
         args.output.write_text(text)

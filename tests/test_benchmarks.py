@@ -25,7 +25,7 @@ WAYS = {
     "no mixing": {"schemes": ("none",)} | QUICK,
     "mixup": {"schemes": ("mixup",)} | QUICK,
     "density alone (gm)": {"schemes": ("density",), "backends": ("gm",)} | QUICK,
-    "+ stacking instead: the default": {"schemes": ("none", "density"), "n_repeats": 1},
+    "the default: no mixing, mixup, GenLabel and densities, stacked": {"schemes": ("none", "density"), "n_repeats": 1},
 }
 
 
@@ -67,7 +67,7 @@ SMALL = {
         "100 images",
     ),
     "openml_suite": (
-        "--seeds 1 --data {data} --sets wine",
+        "--short --seeds 1 --data {data} --sets wine",
         {"WAYS": WAYS, "SCEPTICS": {"LogisticRegression": lambda seed: LogisticRegression(max_iter=1000)}},
         "against scikit-learn's classifiers",
     ),
