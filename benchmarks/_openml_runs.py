@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,11 @@ from genlabel_plugins.selection import candidate_grid
 from genlabel_plugins.selection._candidate_fits import network_log_p
 from genlabel_plugins.selection._joint_training import TrainingOptions, train_jointly
 from genlabel_plugins.selection._training_table import TrainingTable
+from genlabel_plugins.selection.choice import CrossValidation
 from genlabel_sklearn import GenLabelClassifier, GenLabelClassifierCV
 
 SCORINGS = ("accuracy", "neg_log_loss")
+BASELINES = ("mixup", "no mixing", "density alone (gm)")
 MIXING = ("none", "mixup", "genlabel")
 
 PAPER = {
@@ -32,6 +36,7 @@ PAPER = {
     "n_repeats": 1,
     "selection": "best",
 }
+DEFAULT = "the default: no mixing, mixup, GenLabel and densities, stacked"
 ONE, AVERAGE = {"n_repeats": 1, "selection": "best"}, {"selection": "average"}
 WAYS: dict[str, dict[str, Any]] = {  # options of GenLabelClassifierCV
     "no mixing": {"schemes": ("none",)} | ONE,
@@ -43,22 +48,51 @@ WAYS: dict[str, dict[str, Any]] = {  # options of GenLabelClassifierCV
     "+ repeats and averaging": {"schemes": MIXING} | AVERAGE,
     "+ the density competes": AVERAGE,
     "+ the best single one": {"selection": "best"},
-    "+ stacking instead: the default": {"selection": "stack"},
+    DEFAULT: {"selection": "stack"},
     "the default with the clean batch": {"selection": "stack", "keep_clean": True},
     "no mixing and the density, stacked": {"schemes": ("none", "density"), "selection": "stack"},
 }
 
 
 class SharedSearch(GenLabelClassifierCV):
-    """A search that compares the same candidates in the same folds once, for several scorings and selections."""
+    """A search that takes what was compared before, in the same folds, for other scorings and fewer candidates."""
 
-    known: dict[Any, Any]
+    known: list[CrossValidation]
 
-    def _cross_validate(self, problem: Any, candidates: list[Any], options: Any, groups: Any) -> Any:
-        key = (tuple(candidates), self.n_repeats)
-        if key not in self.known:
-            self.known[key] = super()._cross_validate(problem, candidates, options, groups)
-        return self.known[key]
+    def _cross_validate(self, problem: Any, candidates: list[Any], options: Any, groups: Any) -> CrossValidation:
+        for cv in self.known:
+            if set(candidates) <= set(cv.candidates):
+                return part_of(cv, candidates, self.n_repeats)
+        cv = super()._cross_validate(problem, candidates, options, groups)
+        self.known.append(cv)
+        return cv
+
+
+def part_of(cv: CrossValidation, candidates: list[Any], n_repeats: int | str) -> CrossValidation:
+    """What was compared of some candidates, in the first repetition of the folds or in all."""
+    places = [cv.candidates.index(candidate) for candidate in candidates]
+    splits, rows = (slice(cv.n_folds), slice(cv.n_rows)) if n_repeats == 1 else (slice(None), slice(None))
+    return replace(
+        cv,
+        candidates=candidates,
+        accuracy=cv.accuracy[splits, places],
+        log_loss=cv.log_loss[splits, places],
+        log_likelihood=cv.log_likelihood[rows][:, places],
+        weight=cv.weight[rows],
+    )
+
+
+def searches(X: np.ndarray, y: np.ndarray, seed: int) -> Callable[..., GenLabelClassifierCV]:
+    """Fits searches of other options to the same rows; what the default compares is compared once for all."""
+    known: list[CrossValidation] = []
+
+    def fit(**options: Any) -> GenLabelClassifierCV:
+        search = SharedSearch(**options, random_state=seed)
+        search.known = known
+        return search.fit(X, y)
+
+    fit()
+    return fit
 
 
 def split(data: Path | None, name: str, seed: int) -> list[np.ndarray]:
@@ -69,34 +103,32 @@ def split(data: Path | None, name: str, seed: int) -> list[np.ndarray]:
     return train_test_split(X, y, test_size=0.3, stratify=y, random_state=seed)
 
 
-def run(data: Path | None, name: str, seed: int) -> dict[str, Any]:
-    """Test scores of every way by both scorings, and of scikit-learn's classifiers at their defaults."""
+def run(data: Path | None, name: str, seed: int, ways: Collection[str] | None = None) -> dict[str, Any]:
+    """Test scores of ways, by default all, by both scorings, and of scikit-learn's classifiers at their defaults."""
     X, X_test, y, y_test = split(data, name, seed)
     found: dict[str, Any] = {"set": name, "seed": seed}
     for title, make in SCEPTICS.items():
         probability = make(seed).fit(X, y).predict_proba(X_test)
         found |= {f"{title}|{scoring}": scores(probability, y_test) for scoring in SCORINGS}
-    known: dict[Any, Any] = {}
-    for title, options in WAYS.items():
+    fit = searches(X, y, seed)
+    for title in ways or WAYS:
         for scoring in SCORINGS:
-            search = SharedSearch(**options, scoring=scoring, random_state=seed)
-            search.known = known
-            search.fit(X, y)
+            search = fit(**WAYS[title], scoring=scoring)
             found[f"{title}|{scoring}"] = scores(search.predict_proba(X_test), y_test)
     return found
+
+
+def run_short(data: Path | None, name: str, seed: int) -> dict[str, Any]:
+    """The default and what it is held to."""
+    return run(data, name, seed, (*BASELINES, DEFAULT))
 
 
 def run_stacking(data: Path | None, name: str, seed: int) -> dict[str, Any]:
     """Test scores of the default search, and of the single candidate that is best in its cross-validation."""
     X, X_test, y, y_test = split(data, name, seed)
-    known: dict[Any, Any] = {}
-    found: dict[str, Any] = {"set": name, "seed": seed}
-    for selection in ("stack", "best"):
-        search = SharedSearch(selection=selection, random_state=seed)
-        search.known = known
-        search.fit(X, y)
-        found[selection] = scores(search.predict_proba(X_test), y_test)
-    return found
+    fit = searches(X, y, seed)
+    ways = {selection: fit(selection=selection).predict_proba(X_test) for selection in ("stack", "best")}
+    return {"set": name, "seed": seed} | {title: scores(found, y_test) for title, found in ways.items()}
 
 
 def run_fixed(data: Path | None, name: str, seed: int) -> list[tuple[str, bool, float, float]]:

@@ -2,8 +2,9 @@
 
     python benchmarks/openml_suite.py --output docs/openml_suite.md
 
-`--stacking` holds the default search to the best single candidate of its cross-validation instead, and `--parity`
-compares `GenLabelClassifier(scheme="none")` with scikit-learn's `LogisticRegression`, both on all sets.
+`--short` leaves out the steps that lead to the default. `--stacking` holds the default search to the best single
+candidate of its cross-validation instead, and `--parity` compares `GenLabelClassifier(scheme="none")` with
+scikit-learn's `LogisticRegression`, both on all sets.
 
 Rows are split 70/30, stratified, once per seed. Each way is `GenLabelClassifierCV` with other options, fitted to the
 training rows by each of two scorings; scikit-learn's classifiers stand beside them at their defaults. Test rows are
@@ -23,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from _data import SETS, add_data_option
-from _openml_runs import SCORINGS, WAYS, run, run_fixed, run_parity, run_stacking
+from _openml_runs import BASELINES, DEFAULT, SCORINGS, WAYS, run, run_fixed, run_parity, run_short, run_stacking
 from joblib import Parallel, delayed
 from scipy.stats import wilcoxon
 
@@ -32,28 +33,29 @@ from genlabel_plugins.paper.sceptics import SCEPTICS
 SEEDS = range(100, 110)  # other splits than those on which the averaging was chosen
 MAX_ROWS = 1500
 ON_PAR = 5e-4  # difference of means over seeds, in accuracy or nats
-OUTPUTS = Path("outputs")
+RECORDS = {
+    run: Path("outputs/openml_suite.jsonl"),
+    run_short: Path("outputs/openml_suite_short.jsonl"),
+    run_stacking: Path("outputs/stacking.jsonl"),
+}
 INTRO = """\
 {n_sets} OpenML sets of at most {max_rows:,} rows, {n_seeds} splits of 70/30 each, logistic regression
-(`python benchmarks/openml_suite.py --seeds {n_seeds}`); {n_artificial} of them are artificial, made by a formula, and
-stand apart. A cell gives the share of sets, in per cent, on which the way of its row is higher / on par / lower than the
-baseline of its column, by means over the splits (on par: within {on_par:g} points, or hundredths of a nat); the mean
-difference in points, or hundredths of a nat, positive where the way is better; and p of Wilcoxon's signed-rank test
-over sets. The columns on the right are means over sets ± the spread of that mean over splits; ECE is the expected
-calibration error in 15 bins. Each row that begins with + adds to the row above it; the last five are scikit-learn's
-classifiers at their defaults."""
-BASELINES = ("mixup", "no mixing", "density alone (gm)")
-DEFAULT = "+ stacking instead: the default"
+(`python benchmarks/openml_suite.py{short} --seeds {n_seeds}`); {n_artificial} of them are artificial, made by a
+formula, and stand apart. A cell gives the share of sets, in per cent, on which the way of its row is higher / on par /
+lower than the baseline of its column, by means over the splits (on par: within {on_par:g} points, or hundredths of a
+nat); the mean difference in points, or hundredths of a nat, positive where the way is better; and p of Wilcoxon's
+signed-rank test over sets. The columns on the right are means over sets ± the spread of that mean over splits; ECE is
+the expected calibration error in 15 bins. Each row that begins with + adds to the row above it; the last five are
+scikit-learn's classifiers at their defaults."""
 
 
 def suite() -> list[str]:
     return sorted(SETS.index[SETS.n_rows <= MAX_ROWS])
 
 
-def records(
-    path: Path, run: Callable[..., Any], data: Path | None, names: list[str], seeds: range, n_jobs: int
-) -> pd.DataFrame:
+def records(run: Callable[..., Any], data: Path | None, names: list[str], seeds: range, n_jobs: int) -> pd.DataFrame:
     """Scores of all runs, `(set, seed) x (way, scoring)`; runs that are on file are not repeated."""
+    path = RECORDS[run]
     path.parent.mkdir(exist_ok=True)
     done = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
     have = {(record["set"], record["seed"]) for record in done}
@@ -98,12 +100,14 @@ def page(frame: pd.DataFrame, names: list[str]) -> str:
     artificial = set(names) & set(SETS.index[SETS.simulated == "yes"])
     is_artificial = frame.index.get_level_values("set").isin(artificial)
     parts = {"real": frame[~is_artificial], "artificial": frame[is_artificial]}
-    counts = {"n_sets": len(names), "n_artificial": len(artificial), "n_seeds": len(seeds)}
+    ways = [way for way in WAYS if f"{way}|accuracy" in frame]
+    short = "" if len(ways) == len(WAYS) else " --short"
+    counts = {"short": short, "n_sets": len(names), "n_artificial": len(artificial), "n_seeds": len(seeds)}
     lines = [
         "# GenLabel by cross-validation on small tables",
         "",
-        "The schemes of the paper on these sets, with ranks, Elo and temperature scaling: `genlabel paper table3`, whose",
-        "results stand in [the paper, reproduced](paper.md).",
+        "The schemes of the paper on these sets, with ranks, Elo and temperature scaling: `genlabel paper table3`,",
+        "whose results stand in [the paper, reproduced](paper.md).",
         "",
         *INTRO.format(**counts, max_rows=MAX_ROWS, on_par=100 * ON_PAR).splitlines(),
     ]
@@ -120,7 +124,7 @@ def page(frame: pd.DataFrame, names: list[str]) -> str:
                 f"| way | {' | '.join([*against, 'accuracy, %', 'log-loss, nats', 'ECE, %'])} |",
                 "|---" * 7 + "|",
             ]
-            for way in (*WAYS, *SCEPTICS):
+            for way in (*ways, *SCEPTICS):
                 cells = [compare(part, way, baseline, scoring) if way != baseline else "" for baseline in BASELINES]
                 lines.append(f"| {way} | {' | '.join(cells + means(part, way, scoring))} |")
     lines += ["", "## The default against scikit-learn's classifiers, and split by split", ""]
@@ -143,8 +147,8 @@ def stacking(frame: pd.DataFrame) -> str:
     least = excess <= 0
     worst = ", ".join(f"{name} {100 * value:+.1f} %" for name, value in excess.nlargest(5).items())
     lines = [
-        f"{len(by_set)} sets, {len(frame.index.unique('seed'))} splits: log-loss of the default search, relative to that",
-        "of the single candidate that is best in its cross-validation, by means over the splits",
+        f"{len(by_set)} sets, {len(frame.index.unique('seed'))} splits: log-loss of the default search relative to",
+        "that of the single candidate that is best in its cross-validation, by means over the splits",
         "",
         f"not above: {100 * least.mean():.1f} % of sets ± {100 * least.std() / len(least) ** 0.5:.1f}",
         f"equal: {100 * (excess == 0).mean():.1f} %; over 5 % above: {int((excess > 0.05).sum())} sets",
@@ -185,6 +189,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--fixed", action="store_true", help="print what each gamma brings at a learning rate of 0.1")
+    parser.add_argument("--short", action="store_true", help="the default and its baselines only")
     parser.add_argument("--stacking", action="store_true", help="hold the default to its best single candidate")
     parser.add_argument("--parity", action="store_true", help="print how far no mixing is from LogisticRegression")
     parser.add_argument("--output", type=Path, help="also write the tables as a Markdown page")
@@ -195,13 +200,13 @@ def main() -> None:
     seeds = SEEDS[: args.seeds]
     if args.stacking:
         names = args.sets or sorted(SETS.index)
-        print(stacking(records(OUTPUTS / "stacking.jsonl", run_stacking, args.data, names, seeds, args.jobs)))
+        print(stacking(records(run_stacking, args.data, names, seeds, args.jobs)))
         return
     names = args.sets or suite()
     if args.fixed:
         print(fixed(args.data, names, seeds, args.jobs))
         return
-    text = page(records(OUTPUTS / "openml_suite.jsonl", run, args.data, names, seeds, args.jobs), names)
+    text = page(records(run_short if args.short else run, args.data, names, seeds, args.jobs), names)
     print(text)
     if args.output:
         args.output.write_text(text)

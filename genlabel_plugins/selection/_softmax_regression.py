@@ -137,7 +137,8 @@ def _minimize(evaluate: Evaluate, w: Tensor, scale: Tensor, tol: float) -> Tenso
 
 def _dot(a: Tensor, b: Tensor) -> Tensor:
     """Products of arguments with each other, `(F, K, C, D), (F, K, C, D) -> (F, K)`."""
-    return torch.linalg.vecdot(a.flatten(2), b.flatten(2))
+    product: Tensor = torch.linalg.vecdot(a.flatten(2), b.flatten(2))
+    return product
 
 
 def _each(value: Tensor) -> Tensor:

@@ -129,8 +129,8 @@ def looks_like_components(x: Tensor) -> bool:
     """Whether features look like the principal components of rows like these, shape `(N, D)`.
 
     They do if their means are zero and they do not correlate, as far as N rows tell, if nine in ten of their pairs come
-    by falling variance, and if they do not repeat values as dummies and counts do. To divide components by their standard deviations blows
-    up those that hardly vary.
+    by falling variance, and if they do not repeat values as dummies and counts do. To divide components by their
+    standard deviations blows up those that hardly vary.
 
     Example:
         >>> x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([9.0, 3, 1])

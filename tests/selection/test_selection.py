@@ -128,6 +128,23 @@ def test_stacking_gives_a_third_to_the_best_by_itself():
     np.testing.assert_allclose(select(cv, "accuracy", "stack"), [1 / 3, 1 / 3, 0] + single / 3, atol=1e-8)
 
 
+def test_stacking_takes_the_best_alone_unless_an_average_gains_a_quarter_of_a_nat():
+    alike, unlike = np.array([[0.6, 0.5], [0.6, 0.62]] * 3), np.array([[0.9, 0.2], [0.3, 0.9]] * 3)
+    for table, gains in ((alike, False), (unlike, True)):
+        log_likelihood = torch.from_numpy(np.log(table))
+        cv = dataclasses.replace(
+            results(np.full((1, 2), 0.5), n_rows=6),
+            log_loss=-log_likelihood.mean(0, keepdim=True),
+            log_likelihood=log_likelihood,
+            weight=torch.ones(6).double(),
+        )
+        weight = select(cv, "neg_log_loss", "stack")
+        best = int(cv.log_loss[0].argmin())
+        assert (float(weight[best]) == 1) is not gains
+        gain = np.log(table @ weight.numpy()).sum() - np.log(table[:, best]).sum()
+        assert gain > 0.25 if gains else gain == 0
+
+
 def test_unknown_names_list_the_known():
     cv = results([[0.5, 0.6]])
     with pytest.raises(ValueError, match=r"scoring must be one of .*'neg_log_loss'.*got 'auc'"):
