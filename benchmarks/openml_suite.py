@@ -97,7 +97,7 @@ def means(frame: pd.DataFrame, way: str, scoring: str) -> list[str]:
 
 def page(frame: pd.DataFrame, names: list[str]) -> str:
     seeds = sorted(frame.index.unique("seed"))
-    artificial = set(names) & set(SETS.index[SETS.simulated == "yes"])
+    artificial = set(names) & set(SETS.index[SETS.simulated != "no"])
     is_artificial = frame.index.get_level_values("set").isin(artificial)
     parts = {"real": frame[~is_artificial], "artificial": frame[is_artificial]}
     ways = [way for way in WAYS if f"{way}|accuracy" in frame]
