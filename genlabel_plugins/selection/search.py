@@ -25,17 +25,17 @@ from genlabel_plugins.selection._training_table import TrainingTable, arrange, c
 from genlabel_plugins.selection.candidates import Candidate
 from genlabel_plugins.selection.choice import CrossValidation
 
-HELD_OUT_ROWS, MOST_REPEATS = 3000, 8
+HELD_OUT_ROWS, MOST_REPEATS = 3000, 10
 Split = tuple[NDArray[np.intp], NDArray[np.intp]]
 Scorer = Callable[[Tensor, Tensor, Tensor], float]  # probabilities (B, C), target (B,), weight (B,) -> score
 
 
 def repeats_for(n_rows: int) -> int:
-    """Repetitions of the folds that hold out 3,000 rows in all, at most 8: few rows leave much to luck.
+    """Repetitions of the folds that hold out 3,000 rows in all, at most 10: few rows leave much to luck.
 
     Example:
         >>> [repeats_for(n_rows) for n_rows in (100, 1000, 10_000)]
-        [8, 3, 1]
+        [10, 3, 1]
     """
     return max(1, min(MOST_REPEATS, math.ceil(HELD_OUT_ROWS / n_rows)))
 

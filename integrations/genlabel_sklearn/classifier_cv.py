@@ -45,7 +45,7 @@ class GenLabelClassifierCV(NetworkClassifier):
             (the posterior itself is the classifier), `"logistic"` or `"nearest"` (other labels of mixed rows).
         cv: Number of stratified folds, None for 5, a splitter, or pairs of row indices.
         n_repeats: Repetitions of the folds, where `cv` is a number or None; `"auto"` takes as many as hold out 3,000
-            rows in all, at most 8.
+            rows in all, at most 10.
         max_rows: Rows that the cross-validation uses at most, drawn class by class; the choice is fitted to all rows.
         scoring: Name of a score in scikit-learn that takes predictions or probabilities, such as `"accuracy"`,
             `"balanced_accuracy"` or `"neg_log_loss"`.

@@ -173,7 +173,7 @@ def test_all_kinds_of_folds():
             if name.endswith(("_score", "weight")):
                 assert np.array_equal(column, b.cv_results_[name]), name
     assert classifier(cv=KFold(3, shuffle=True)).fit(X, y).n_splits_ == 3
-    assert classifier(cv=2, n_repeats="auto", max_epochs=1).fit(X, y).n_splits_ == 2 * 8  # of 150 rows
+    assert classifier(cv=2, n_repeats="auto", max_epochs=1).fit(X, y).n_splits_ == 2 * 10  # of 150 rows
     assert classifier(cv=None, max_epochs=1).fit(X, y, sample_weight=np.full(150, 7)).n_splits_ == 5
     thousand = classifier(cv=2, n_repeats="auto", max_epochs=1).fit(X, y, sample_weight=np.full(150, 7))
     assert thousand.n_splits_ == 2 * 3
