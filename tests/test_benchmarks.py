@@ -43,7 +43,11 @@ SMALL = {
         "240 models",
     ),
     "densities": ("--rounds 1 --device cpu --only intrusion", {}, "genlabel takes"),
-    "diagnose": ("--rounds 1", {"BACKENDS": {"gm": ["--backends", "gm", "--time-limit", "3"]}}, "bar 60 s"),
+    "diagnose": (
+        "--rounds 1",
+        {"BACKENDS": {"gm": ["--backends", "gm", "--time-limit", "3"]}, "LIMITS": (3,)},
+        "bar 60 s",
+    ),
     "estimators": ("--only '20 x 8'", {}, "20 x 8"),
     "evidence": ("--data {data} --sets wine", {"SHAPES": ((30, 3, 2),)}, "Means over 1 sets"),
     "flows": (
