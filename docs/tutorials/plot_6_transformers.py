@@ -55,8 +55,8 @@ def accuracy(trainer: Trainer) -> float:
 
 # %%
 # Densities of the classes, fitted once on the clean training images (Algorithm 1 of the paper). Without ``relabeling``
-# the trainer learns them from the pooled features as it trains (Algorithm 3), which asks for a network that has features
-# to speak of: this one starts from nothing.
+# the trainer learns them from the pooled features as it trains (Algorithm 3), which asks for a network that has
+# features to speak of: this one starts from nothing.
 
 x, target = torch.stack([row["pixel_values"] for row in train]), torch.tensor([row["labels"] for row in train])
 with warnings.catch_warnings():
