@@ -46,7 +46,7 @@ SMALL = {
     "diagnose": (
         "--rounds 1",
         {"BACKENDS": {"gm": ["--backends", "gm", "--time-limit", "3"]}, "LIMITS": (3,)},
-        "bar 60 s",
+        "at most a tenth more",
     ),
     "estimators": ("--only '20 x 8'", {}, "20 x 8"),
     "evidence": ("--data {data} --sets wine", {"SHAPES": ((30, 3, 2),)}, "Means over 1 sets"),
