@@ -44,7 +44,8 @@ for name, sampler in samplers.items():
 print(pd.DataFrame(found).T.round(3).to_string())
 
 # %%
-# What it adds, in two of the thirty columns.
+# Over-samplers trade the log-loss of all rows for the small class: where probabilities count, ask whether to sample at
+# all. What it adds, in two of the thirty columns:
 
 scaled = StandardScaler().fit_transform(X)
 X_more, y_more = samplers["GenLabelSampler"].fit_resample(scaled, y)
