@@ -47,6 +47,7 @@ def known(wine):
     return diagnose(prepare_table(wine, "target"), backends=["gm", "nn"], time_limit=0)
 
 
+@pytest.mark.slow
 def test_yardsticks_have_the_scores_of_scikit_learn_on_the_same_rows(known):
     table, found = known.table, {each.name: each for each in known.standings}
     splits, _ = make_splits(table, torch.arange(len(table.x)), 0)
@@ -66,6 +67,7 @@ def test_yardsticks_have_the_scores_of_scikit_learn_on_the_same_rows(known):
     assert found[CLASS_SHARES].balanced_accuracy.mean == pytest.approx(1 / 3)
 
 
+@pytest.mark.slow
 def test_the_search_scores_as_the_classifier_itself_does_where_it_is_fitted_in_each_fold(iris):
     table = prepare_table(iris, "target")
     found = {each.name: each for each in standings(next_repeat(table, None, ["gm", "kde"]))}[SEARCH]
@@ -78,6 +80,7 @@ def test_the_search_scores_as_the_classifier_itself_does_where_it_is_fitted_in_e
     assert found.log_loss.mean == pytest.approx(np.mean(losses), abs=0.03)
 
 
+@pytest.mark.slow
 def test_a_forest_that_is_better_is_named_and_comes_first_in_the_code_to_copy():
     generator = np.random.default_rng(0)
     x = generator.uniform(-1, 1, (240, 6))
@@ -95,6 +98,7 @@ def test_a_forest_that_is_better_is_named_and_comes_first_in_the_code_to_copy():
     assert "RandomForestClassifier(random_state=0)" in page[places[2] :].partition("</details>")[0]
 
 
+@pytest.mark.slow
 def test_the_page_and_the_json_say_one_value_of_each_model(known):
     page, told = Report().render(known), json.loads(to_json(known))
     for each, row in zip(told["models"], wording.standing_words(known)["rows"], strict=True):
@@ -109,6 +113,7 @@ def test_the_page_and_the_json_say_one_value_of_each_model(known):
         assert text in page.replace("&#39;", "'"), text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_there_is_nothing_to_learn_in_noise(seed):
     generator = torch.Generator().manual_seed(seed)
@@ -121,6 +126,7 @@ def test_there_is_nothing_to_learn_in_noise(seed):
     assert "neither by accuracy nor by log-loss" in wording.standing_words(known)["sentences"][0]
 
 
+@pytest.mark.slow
 def test_one_class_in_fifty_is_judged_by_balanced_accuracy_and_log_loss_too():
     generator = torch.Generator().manual_seed(0)
     target = (torch.arange(500) < 10).long()
@@ -160,6 +166,7 @@ def test_pictures_that_are_compared_share_their_axis(known):
     assert ticks[0] == ticks[1] == ticks[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("state", ["whole", "moons", "begun"])
 def test_json_keeps_to_its_schema(known, moons, state):
     jsonschema = pytest.importorskip("jsonschema")  # which the dev extra installs
@@ -175,6 +182,7 @@ def test_json_keeps_to_its_schema(known, moons, state):
         assert set(told["projection"]["regions"]) == {region.name for region in known.projection.regions}
 
 
+@pytest.mark.slow
 def test_a_seed_gives_the_same_page_twice(known, wine):
     again = diagnose(prepare_table(wine, "target"), backends=["gm", "nn"], time_limit=0)
     assert Report().render(again) == Report().render(known)
@@ -202,6 +210,7 @@ def test_what_takes_too_long_is_left_out_and_said(wine, monkeypatch):
     assert "time did not allow all that mixes" in told["best"]["sentences"][-1]
 
 
+@pytest.mark.slow
 def test_what_was_compared_when_time_was_up_is_kept(wine, monkeypatch):
     scored = []
 
@@ -228,6 +237,7 @@ def series(n=240):
     return torch.randn(n, 3, generator=generator).cumsum(0), torch.arange(n) // 24 % 2
 
 
+@pytest.mark.slow
 def test_neighboring_rows_that_resemble_each_other_are_noticed_and_scored_in_blocks(monkeypatch):
     monkeypatch.setattr("genlabel_plugins.diagnostics.questions.diagnosis.N_REPEATS", 1)
     x, target = series()
@@ -248,6 +258,7 @@ def test_neighboring_rows_that_resemble_each_other_are_noticed_and_scored_in_blo
     assert held_out.sort().values.equal(torch.arange(240))
 
 
+@pytest.mark.slow
 def test_groups_are_held_out_together_and_times_in_their_order():
     x, target = series()
     frame = pd.DataFrame(x.numpy(), columns=list("abc")).assign(kind=target.numpy(), visit=np.arange(240) // 12)

@@ -70,6 +70,7 @@ def test_pictures_are_there_and_nothing_goes_wrong(page_of, width):
     page.close()
 
 
+@pytest.mark.slow
 def test_a_phone_shows_all_of_it_at_a_size_to_read(page_of):
     page = page_of(360)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360

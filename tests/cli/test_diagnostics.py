@@ -111,6 +111,7 @@ def test_a_plane_shows_a_table_that_holds_its_classes_as_numbers(n_others):
     assert len(projection_pictures(projection, table)) == 3
 
 
+@pytest.mark.slow
 def test_rows_that_are_the_same_are_held_out_together():
     generator = torch.Generator().manual_seed(0)
     x, target = torch.randn(60, 3, generator=generator), torch.randint(3, (60,), generator=generator)
@@ -125,6 +126,7 @@ def test_rows_that_are_the_same_are_held_out_together():
     assert twin_splits(x, target, seed=0) is None
 
 
+@pytest.mark.slow
 def test_a_class_of_one_row_many_times_is_compared_too():
     x = torch.cat([torch.randn(40, 2, generator=torch.Generator().manual_seed(0)), torch.zeros(6, 2)])
     comparison = next_repeat(LabeledTable(x, torch.arange(46) // 20), None, ["gm", "kde"])
@@ -158,6 +160,7 @@ def test_what_is_known_grows_step_by_step():
     assert not last.interrupted
 
 
+@pytest.mark.slow
 def test_without_time_the_extras_are_left_out_and_said():
     known = diagnose(blobs(), backends=["gm", "vae"], time_limit=0)
     assert known.comparison.n_repeats == 1
@@ -185,6 +188,7 @@ def test_a_backend_that_fails_costs_its_line_and_nothing_else():
     assert "gm" in known.fits
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at", ["intrusion per pair of classes", "comparison 2 of 3"])
 def test_an_interrupt_keeps_what_is_known(at):
     def interrupt(known):
@@ -202,6 +206,7 @@ def test_an_unknown_backend_is_refused_at_once():
         diagnose(blobs(), backends=["gmm"])
 
 
+@pytest.mark.slow
 def test_a_diagnosis_can_be_repeated():
     first, second = (diagnose(blobs(), backends=["gm"], time_limit=0) for _ in range(2))
     assert isinstance(first, Diagnosis)

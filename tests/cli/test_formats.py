@@ -337,6 +337,7 @@ def test_sheets_are_found_by_the_target_or_named(tmp_path):
         load_table(path, "day")
 
 
+@pytest.mark.slow
 def test_a_sheet_of_a_new_user_gives_a_page_that_names_the_model(tmp_path, iris):
     """Text, dates, missing cells, and the classes in the second sheet."""
     frame = iris.rename(columns={"target": "species"}).assign(

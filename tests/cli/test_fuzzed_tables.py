@@ -32,6 +32,7 @@ def _reads_or_says_why(path):
     assert len(said) < 600
 
 
+@pytest.mark.slow
 @FUZZ
 @given(content=st.binary(max_size=400), suffix=st.sampled_from([".csv", ".tsv", ".arff", ".parquet", ".csv.gz"]))
 @example(content=b"PAR1\x00\x00PAR1", suffix=".parquet")
@@ -42,6 +43,7 @@ def test_arbitrary_bytes(content, suffix, tmp_path):
     _reads_or_says_why(path)
 
 
+@pytest.mark.slow
 @FUZZ
 @given(rows=st.lists(st.lists(CELL, max_size=5), max_size=8), separator=st.sampled_from([",", ";", "\t"]))
 def test_ragged_cells(rows, separator, tmp_path):

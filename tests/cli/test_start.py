@@ -30,6 +30,7 @@ def test_version_and_help_import_nothing_that_computes(option):
     assert "genlabel" in done.stdout
 
 
+@pytest.mark.slow
 def test_public_names_are_there_when_they_are_asked_for():
     code = (
         "import sys, genlabel_plugins as g\nassert 'torch' not in sys.modules\n"
@@ -43,6 +44,7 @@ def test_public_names_are_there_when_they_are_asked_for():
         genlabel_plugins.genlabel  # noqa: B018
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0.15, 0.6, 1.5])
 def test_ctrl_c_ends_in_one_sentence_while_libraries_are_imported_and_the_table_is_read(tmp_path, iris, after):
     iris.to_csv(tmp_path / "iris.csv", index=False)

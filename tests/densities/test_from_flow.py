@@ -95,6 +95,7 @@ def test_a_flow_is_a_density_of_every_class(name):
     assert torch.allclose(fresh.log_prob(x), log_prob)
 
 
+@pytest.mark.slow
 def test_a_flow_learns_what_a_gaussian_cannot():
     generator = torch.Generator().manual_seed(0)
     u = torch.randn(600, D, generator=generator)

@@ -279,6 +279,7 @@ def _learn_on_a_rank(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ranks_learn_all_rows_together(tmp_path):
     multiprocessing.spawn(_learn_on_a_rank, (str(tmp_path),), nprocs=2)
     ranks = [torch.load(tmp_path / str(rank)) for rank in range(2)]

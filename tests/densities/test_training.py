@@ -26,6 +26,7 @@ def seeded():
     return torch.Generator().manual_seed(1)
 
 
+@pytest.mark.slow
 def test_finds_the_least_squares_solution():
     x, y, model = regression()
     rows = torch.arange(80)

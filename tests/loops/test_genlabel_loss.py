@@ -199,6 +199,7 @@ def test_the_state_is_that_of_the_statistics_alone():
     assert torch.equal(resumed.relabeling.relabeler.density.mean_, criterion.relabeling.relabeler.density.mean_)
 
 
+@pytest.mark.slow
 def test_hooks_go_with_the_features():
     model = network()
     for _ in range(20):

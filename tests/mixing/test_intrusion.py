@@ -22,6 +22,7 @@ def blobs(n=600, n_features=3, n_classes=5):
     return x, torch.randint(n_classes, (n,), generator=seeded(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 600, 40_000])  # fewer samples than candidates, one chunk, several chunks
 @pytest.mark.parametrize("offset", [0.0, 1e4])
 def test_the_mask_equals_brute_force(n, offset):
@@ -60,6 +61,7 @@ def test_memory_stays_flat_in_the_number_of_samples(monkeypatch):
     assert max(sizes) <= 128 * 16_384
 
 
+@pytest.mark.slow
 def test_rates_of_example_1_have_a_closed_form():
     # x_mix of the outer two lies in (-1, 1); the middle sample is nearest on half of it. Of the four ordered
     # pairs of class 0 with itself, two are outer pairs; a quarter of all intrude, and 1/9 of all nine pairs.
@@ -107,6 +109,7 @@ def test_ties_share_whatever_the_order_of_rows(kind, dtype):
     assert samples.class_share(mixed.x[:0]).shape == (0, 3)
 
 
+@pytest.mark.slow
 def test_rates_of_binary_rows_share_ties_whatever_the_order_of_rows():
     x, target = tied_rows("binary")
     code = (x.long() * torch.tensor([8, 4, 2, 1])).sum(1)
@@ -176,6 +179,7 @@ def test_redraw_gives_up_where_every_mix_intrudes():
     assert mixed.partner.tolist() == [0, 1]
 
 
+@pytest.mark.slow
 def test_redraw_never_reads_a_number_back_from_the_device():
     x, target = blobs()
     mix = ExcludeIntrusion(Mixup(5), x, target)

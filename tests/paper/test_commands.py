@@ -39,6 +39,7 @@ def test_list_names_every_table_and_figure():
         assert re.search(rf"^{name} ", shown, re.MULTILINE), name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ORDER)
 def test_each_command_runs(name, data, out):
     done = run(name, "--quick", "--data", data, "--out", out, "--sets", "1413")

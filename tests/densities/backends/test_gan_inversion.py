@@ -101,6 +101,7 @@ def test_given_generator_stays_the_callers() -> None:
     torch.testing.assert_close(gan.log_prob(x), before, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_inversion_leaves_no_graph_and_no_gradient(moons: tuple[GANInversion, Tensor, Tensor]) -> None:
     gan, x, _ = moons
     log_prob = gan.log_prob(x[:8].clone().requires_grad_())

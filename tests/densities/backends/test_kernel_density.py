@@ -160,6 +160,7 @@ def test_large_batches_are_scored_in_parts():
     torch.testing.assert_close(kde.log_prob(query), torch.cat([kde.log_prob(part) for part in query.split(100)]))
 
 
+@pytest.mark.slow
 def test_compiles_without_a_graph_break():
     x, target = unequal_classes()
     kde = make_backend("kde").fit(x, target)

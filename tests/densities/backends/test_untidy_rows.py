@@ -278,6 +278,7 @@ def test_the_warning_names_a_shrinkage_that_helps(shrinkage):
         make_backend("gm", shrinkage=shrinkage).fit(x, y)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_rows", [5, 10])
 def test_features_that_are_all_but_zero_in_few_rows_say_nothing_of_their_class(n_rows):
     """As those of a pretrained network: the default classifies as one covariance for all classes does."""

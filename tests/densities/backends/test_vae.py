@@ -101,6 +101,7 @@ def test_a_batch_larger_than_a_chunk_gives_the_same(monkeypatch):
     torch.testing.assert_close(vae.log_prob(x), expected)
 
 
+@pytest.mark.slow
 def test_codes_of_classes_by_their_own_numbers():
     x, target = arcs()
     labels = torch.tensor([1, 4])[target]  # classes 0, 2 and 3 have no row

@@ -49,6 +49,7 @@ def fits():
     unregister_backend("counted")
 
 
+@pytest.mark.slow
 def test_flag_trains_better_than_chance_and_logs():
     frame = breast_cancer()
     train, test = frame.iloc[:400], frame.iloc[400:]
@@ -62,6 +63,7 @@ def test_flag_trains_better_than_chance_and_logs():
     assert logged["genlabel_clean_accuracy"] > 0.9
 
 
+@pytest.mark.slow
 def test_flag_off_is_bit_identical(monkeypatch):
     frame = cars()
     with_flag_off = tabular_model(frame, genlabel=False)
@@ -104,6 +106,7 @@ def test_exception_leaves_the_module_as_it_came():
     assert not any(isinstance(callback, GenLabelCallback) for callback in model.trainer.callbacks)
 
 
+@pytest.mark.slow
 def test_cross_validate_fits_in_every_fold(fits):
     frame = wine()
     scores, _ = tabular_model(frame, genlabel=True, genlabel_backend="counted").cross_validate(cv=3, train=frame)
@@ -111,6 +114,7 @@ def test_cross_validate_fits_in_every_fold(fits):
     assert len(fits) == 2 * 3
 
 
+@pytest.mark.slow
 def test_tuner_searches_gamma_and_alpha(fits):
     frame = wine()
     tuner = TabularModelTuner(
@@ -132,6 +136,7 @@ def test_tuner_searches_gamma_and_alpha(fits):
     assert len(fits) == 2 * 1  # gamma=0 needs no density
 
 
+@pytest.mark.slow
 def test_tuner_searches_a_model_config(fits):
     frame = wine()
     Config = genlabel_model_config(CategoryEmbeddingModelConfig)
@@ -146,6 +151,7 @@ def test_tuner_searches_a_model_config(fits):
     assert len(fits) == 2 * 2
 
 
+@pytest.mark.slow
 def test_model_sweep(fits):
     frame = wine()
     table, best = model_sweep(
@@ -164,6 +170,7 @@ def test_model_sweep(fits):
     assert best is not None
 
 
+@pytest.mark.slow
 def test_saved_model_holds_the_fields_and_nothing_of_ours(tmp_path):
     frame = cars()
     model = tabular_model(frame, genlabel=True, genlabel_backend="kde", genlabel_backend_params={"bandwidth": 0.5})

@@ -79,6 +79,7 @@ def test_pruning(algorithm):
     assert accuracy(model, frame) > 0.8
 
 
+@pytest.mark.slow
 def test_backbone_finetuning():
     class Epochs(Callback):
         def __init__(self):

@@ -95,6 +95,7 @@ def test_gamma_zero_is_mixup():
             assert share <= lam
 
 
+@pytest.mark.slow
 def test_posterior_and_mixed_label_are_blended_by_gamma():
     options = {"genlabel_backend": "gm", "genlabel_backend_params": {"covariance_type": "diag"}}
     labels = {}
@@ -187,6 +188,7 @@ def test_several_targets_have_a_relabeler_each():
 class TestFrozenLatentSpace:
     """Algorithm 2."""
 
+    @pytest.mark.slow
     def test_freezes_all_but_the_head(self):
         class Snapshots(Callback):
             def __init__(self):

@@ -308,6 +308,7 @@ def test_cutmix_swaps_boxes_of_whole_pixels():
     assert torch.allclose((y * 64).round(), y * 64, atol=1e-4)  # shares of 64 pixels
 
 
+@pytest.mark.slow
 def test_rows_that_meet_themselves_keep_their_label():
     def own(x, target, generator):
         return torch.arange(len(target))

@@ -41,6 +41,7 @@ def test_a_last_batch_of_one_row_is_refused(n_train, n_validation, part):
         model.fit(train=rows[:n_train], validation=rows[n_train : n_train + n_validation])
 
 
+@pytest.mark.slow
 def test_what_works_is_not_refused():
     rows = wine().sample(frac=1.0, random_state=0)
     tabular_model(wine(), genlabel=True, genlabel_keep_clean=True, max_epochs=1).fit(

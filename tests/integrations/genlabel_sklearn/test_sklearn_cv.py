@@ -156,6 +156,7 @@ def test_the_generative_classifier_is_the_posterior():
         assert search.best_params_["learning_rate"] is None
 
 
+@pytest.mark.slow
 def test_all_kinds_of_folds():
     X, y = IRIS
     by_splitter, by_list, by_pairs = (
@@ -299,6 +300,7 @@ def test_decisions_are_log_odds():
             np.testing.assert_allclose(one.decision_function(X), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_nested_and_in_a_pipeline():
     pipeline = make_pipeline(StandardScaler(), classifier(cv=3))
     assert cross_val_score(pipeline, *WINE, cv=3).mean() > 0.9

@@ -247,6 +247,7 @@ def test_no_loss_after_the_first_waits_for_the_device(keep_clean: bool) -> None:
             criterion(net(x_mix), y_mix).backward()
 
 
+@pytest.mark.slow
 def test_hooks_go_with_the_mixers_that_are_dropped() -> None:
     net = model()
     for _ in range(50):  # a notebook cell, run again and again

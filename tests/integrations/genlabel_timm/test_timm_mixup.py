@@ -205,6 +205,7 @@ def test_degenerate_labels_warn_once_and_name_the_remedy() -> None:
         mixup.report()
 
 
+@pytest.mark.slow
 def test_sure_labels_of_densities_that_misclassify_clean_rows_warn() -> None:
     relabeling = Relabeling(C, gamma=1.0)
     generator = torch.Generator().manual_seed(0)

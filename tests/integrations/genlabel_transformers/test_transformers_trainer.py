@@ -135,6 +135,7 @@ def test_loss_and_weights_do_not_depend_on_accumulation(tmp_path, layer):
         torch.testing.assert_close(a, b, rtol=1e-2, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_evaluation_is_the_hosts_own_on_clean_rows(tmp_path):
     seen = {}
 
@@ -151,6 +152,7 @@ def test_evaluation_is_the_hosts_own_on_clean_rows(tmp_path):
     assert trainer.model.config.problem_type == "single_label_classification"
 
 
+@pytest.mark.slow
 def test_algorithm_1_gives_the_posterior_of_mixed_images(tmp_path):
     x, target = pixels()
     fitted = GenLabel("gm", gamma=0.4).fit(x, target)
@@ -199,6 +201,7 @@ def test_algorithm_2_relabels_by_the_features_of_the_mixed_rows(tmp_path, layer,
     assert not any(each._forward_pre_hooks for each in model.modules())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["input", "head"])
 def test_algorithm_3_learns_from_clean_features(tmp_path, layer):
     arguments = {"max_steps": 1, "learning_rate": 0.0, "per_device_train_batch_size": N}
@@ -250,6 +253,7 @@ def test_a_resumed_training_has_the_same_labels(tmp_path, own_generator):
         assert torch.equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_another_relabeling_is_refused(tmp_path):
     make(tmp_path, arguments={"max_steps": 1, "save_strategy": "steps", "save_steps": 1}).train()
     fitted = GenLabel("gm").fit(torch.randn(60, 16), torch.arange(60) % 3)
@@ -257,6 +261,7 @@ def test_a_checkpoint_of_another_relabeling_is_refused(tmp_path):
         make(tmp_path, relabeling=Relabeling(3, relabeler=fitted)).train(resume_from_checkpoint=True)
 
 
+@pytest.mark.slow
 def test_a_checkpoint_without_the_state_is_warned_of_once(tmp_path):
     arguments = {"max_steps": 1, "save_strategy": "steps", "save_steps": 1}
     make(tmp_path, kind=Trainer, arguments=arguments).train()
@@ -361,6 +366,7 @@ class Table(nn.Module):
         return {"logits": logits} if labels is None else {"loss": F.cross_entropy(logits, labels), "logits": logits}
 
 
+@pytest.mark.slow
 def test_a_table_with_codes_is_mixed_at_the_head(tmp_path):
     rows = [{"numbers": torch.randn(3), "codes": i % 5, "labels": i % 3} for i in range(N)]
     with pytest.raises(ValueError, match="got num_labels=None"):
@@ -371,6 +377,7 @@ def test_a_table_with_codes_is_mixed_at_the_head(tmp_path):
     assert trainer.evaluate()["eval_loss"] > 0
 
 
+@pytest.mark.slow
 def test_a_model_made_anew_for_each_training_is_followed(tmp_path):
     arguments = TrainingArguments(
         tmp_path, max_steps=1, report_to=[], use_cpu=True, disable_tqdm=True, save_strategy="no", logging_steps=1
