@@ -166,7 +166,7 @@ def kde_case(problem: Problem, at_least: dict[str, float], at_most: dict[str, fl
         for rows in chunks:
             (problem.query @ rows.T).exp2_().sum(1)
 
-    compiled = torch.compile(lambda x: kde.log_prob(x), fullgraph=True)
+    compiled = torch.compile(kde.log_prob, fullgraph=True)
     available: dict[str, Call] = {
         OURS: lambda: kde.log_prob(problem.query),
         "scipy": lambda: np.stack([each.logpdf(problem.numpy_query.T) for each in scipy_kdes], 1),

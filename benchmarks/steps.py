@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/steps.py
 
 20 features, 10 classes, batches of 128, Adam; lean mixup mixes rows and labels by one weight, one cross-entropy.
-"Arithmetic" is what equation (1) asks for at least, in eager operations; "compiled" is `torch.compile(genlabel.relabel)`.
+"Arithmetic" is what equation (1) asks for at least, in eager operations; "compiled" is `relabel` under `torch.compile`.
 "latent" relabels by the features of a frozen trunk of 128, which both ways run on the mixed rows: Algorithm 2.
 """
 
