@@ -7,12 +7,13 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from statistics import median
 from typing import Any
 
 import torch
-from _timing import interleave, ratios, versions
+from _timing import Results, add_json_option, interleave, ratios, versions
 from torch import Tensor
 
 from genlabel_plugins import GenerativeMix, GenLabel, GenLabelMix, RatioSearch, make_backend
@@ -52,6 +53,9 @@ def table(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add_json_option(parser)
+    results = Results(parser.parse_args().json)
     torch.set_num_threads(1)
     print(versions("torch", "genlabel-plugins"))
     generator = torch.Generator().manual_seed(0)
@@ -70,20 +74,29 @@ def main() -> None:
         positions = {key: lambda m=m, at=on_path: m._position(*at) for key, m in mixers.items()}
         whole = {key: lambda m=m: m.mix(x_batch, c, partner, lam) for key, m in mixers.items()}
         attained = [call()[2][other].float().mean() for call in whole.values()]
-        print(f"{name:22} position {report(positions)}; with the ratio measured {report(whole)}; ", end="")
+        alone, measured = (
+            report(ways, results, f"{name}, {what}") for ways, what in ((positions, "position"), (whole, "mix"))
+        )
+        print(f"{name:22} position {alone}; with the ratio measured {measured}; ", end="")
         print("attained {:.1%}, bisected {:.1%}".format(*attained))
     print("One batch from drawing to labels, generative mixing over GenLabel with mixup, one lam per row")
     for name in ("gm", "gm tied", "gm diag"):
         relabeler = GenLabel(make_backend("gm", **DENSITIES[name])).fit(x, target)
         mixes = {"GenLabel": GenLabelMix(relabeler, per_sample=True), "generative": GenerativeMix(relabeler)}
-        print(f"{name:22} {report({key: lambda m=m: m(x_batch, c) for key, m in mixes.items()}, rounds=15)}")
+        calls = {key: lambda m=m: m(x_batch, c) for key, m in mixes.items()}
+        print(f"{name:22} {report(calls, results, f'{name}, batch', rounds=15)}")
+    results.write("torch")
 
 
-def report(candidates: dict[str, Callable[[], Any]], rounds: int = 7) -> str:
+def report(candidates: dict[str, Callable[[], Any]], results: Results, title: str, rounds: int = 7) -> str:
     """Median times of two candidates, and the ratio of the second to the first."""
     seconds = interleave(candidates, rounds=rounds)
     first, second = candidates
     least, middle, greatest = ratios(seconds, second, first)
+    if first == "ours":
+        results.add(f"{title}: {second} / ours", (least, middle, greatest))
+    else:
+        results.add(f"{title}: {first} / {second}", ratios(seconds, first, second))
     times = [f"{median(values) * 1e3:.2f}" for values in seconds.values()]
     return f"{times[0]} and {times[1]} ms, {least:.1f} {middle:.1f} {greatest:.1f}"
 

@@ -14,7 +14,7 @@ import resource
 import subprocess
 import sys
 
-from _timing import ratios, versions
+from _timing import Results, add_json_option, ratios, versions
 
 EMPTY = "import rich.console, sys, typer; sys.argv[1:] = {}; app = typer.Typer(); app.command()(lambda: None); app()"
 OURS = "import sys; sys.argv[1:] = [{!r}]; from genlabel_plugins.cli import main; main()"
@@ -44,7 +44,9 @@ def import_seconds(code: str) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=11)
+    add_json_option(parser)
     args = parser.parse_args()
+    results = Results(args.json)
     for code in CANDIDATES.values():  # so that files are in the system's cache and compiled
         import_seconds(code)
     seconds: dict[str, list[float]] = {name: [] for name in CANDIDATES}
@@ -57,6 +59,8 @@ def main() -> None:
     for ours, theirs, goal in PAIRS:
         least, middle, most = ratios(seconds, ours, theirs)
         print(f"{ours} / {theirs}: {middle:.3f} ({least:.3f} to {most:.3f}), {args.rounds} rounds; the goal is {goal}")
+        results.add(f"{theirs} / {ours}", ratios(seconds, theirs, ours))
+    results.write("torch", "numpy", "typer", "rich")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/steps.py
 
 20 features, 10 classes, batches of 128, Adam; lean mixup mixes rows and labels by one weight, one cross-entropy.
-"Arithmetic" is what equation (1) asks for at least, in eager operations.
+"Arithmetic" is what equation (1) asks for at least, in eager operations; "compiled" is `relabel` under `torch.compile`.
 "latent" relabels by the features of a frozen trunk of 128, which both ways run on the mixed rows: Algorithm 2.
 """
 
@@ -30,7 +30,7 @@ def mlp() -> nn.Sequential:
 
 
 def step(
-    model: nn.Module, trunk: nn.Module | None, genlabel: GenLabel | Arithmetic | None, x: Tensor, y: Tensor
+    model: nn.Module, trunk: nn.Module | None, relabel: Callable[[Tensor, Tensor], Tensor] | None, x: Tensor, y: Tensor
 ) -> Callable[[], None]:
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
     beta = torch.distributions.Beta(1.0, 1.0)
@@ -41,8 +41,8 @@ def step(
         if trunk is not None:
             with torch.no_grad():
                 x_mix = trunk(x_mix)
-        if genlabel is not None:
-            label = genlabel.relabel(x_mix, label)
+        if relabel is not None:
+            label = relabel(x_mix, label)
         loss = cross_entropy(model(x_mix), label)
         optimizer.zero_grad()
         loss.backward()
@@ -88,10 +88,11 @@ def main() -> None:
         genlabel = GenLabel("gm").fit(features, target)
         ways = {
             "mixup": step(make(), frozen, None, x[rows], y),
-            "genlabel": step(make(), frozen, genlabel, x[rows], y),
+            "genlabel": step(make(), frozen, genlabel.relabel, x[rows], y),
+            "compiled": step(make(), frozen, torch.compile(genlabel.relabel, fullgraph=True), x[rows], y),
         }
         if frozen is None:
-            ways["arithmetic"] = step(make(), None, Arithmetic(genlabel), x[rows], y)
+            ways["arithmetic"] = step(make(), None, Arithmetic(genlabel).relabel, x[rows], y)
         seconds = interleave(ways, rounds=args.rounds)
         low, middle, high = ratios(seconds, "genlabel", "mixup")
         results.add(name, ratios(seconds, "mixup", "genlabel"))
@@ -99,9 +100,10 @@ def main() -> None:
         taken = " and ".join(f"{1e6 * median(seconds[way]):.0f} us" for way in ("mixup", "genlabel"))
         spread = f"{middle:.2f} [{low:.2f}, {high:.2f}]"
         print(f"{name}: {taken}, {spread} of the step of lean mixup  <= {BARS[name]}: {verdict}")
-        if frozen is None:
-            low, middle, high = ratios(seconds, "arithmetic", "mixup")
-            print(f"    with no more than the arithmetic of equation (1): {middle:.2f} [{low:.2f}, {high:.2f}]")
+        for way, what in (("compiled", "compiled"), ("arithmetic", "with no more than the arithmetic of equation (1)")):
+            if way in seconds:
+                low, middle, high = ratios(seconds, way, "mixup")
+                print(f"    {what}: {middle:.2f} [{low:.2f}, {high:.2f}]")
     print(versions("torch"))
     results.write("torch")
 

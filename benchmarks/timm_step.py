@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import timm
 import torch
+from _timing import Results, add_json_option, ratios
 from timm.data.mixup import Mixup
 from timm.loss import SoftTargetCrossEntropy
 
@@ -54,7 +55,9 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=96)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
+    add_json_option(parser)
     args = parser.parse_args()
+    results = Results(args.json)
     ways = {
         "timm Mixup": None,
         "criterion, features reused": 2,
@@ -81,11 +84,13 @@ def main() -> None:
             seconds[way].append(spent / 8)
     print(f"{args.model}, {args.batch} images of {args.size} px, {args.rounds} rounds of 8 steps")
     for way, bar in ways.items():
-        ratios = [100 * (a / b - 1) for a, b in zip(seconds[way], seconds["timm Mixup"], strict=True)]
-        spread = f"{statistics.median(ratios):+6.1f} % ({min(ratios):+.1f} to {max(ratios):+.1f})"
+        low, middle, high = (100 * (ratio - 1) for ratio in ratios(seconds, way, "timm Mixup"))
+        results.add(f"timm Mixup / {way}", ratios(seconds, "timm Mixup", way))
+        spread = f"{middle:+6.1f} % ({low:+.1f} to {high:+.1f})"
         print(
             f"{way:38}{1000 * statistics.median(seconds[way]):8.0f} ms {spread:28}" + (f" bar {bar} %" if bar else "")
         )
+    results.write("torch", "timm")
 
 
 if __name__ == "__main__":

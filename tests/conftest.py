@@ -28,11 +28,13 @@ FLAGS = [
 
 
 def pytest_collection_modifyitems(items):
-    """Skip tests marked `gpu` on a machine without one."""
-    if not torch.cuda.is_available():
-        for item in items:
-            if item.get_closest_marker("gpu"):
-                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+    """Skip tests marked `gpu` on a machine without one, and those marked `newer_torch` with an older one."""
+    here = tuple(int(part) for part in torch.__version__.split(".")[:2])
+    for item in items:
+        if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+        if (newer := item.get_closest_marker("newer_torch")) and here < newer.args:
+            item.add_marker(pytest.mark.skip(reason=f"needs torch {'.'.join(map(str, newer.args))}"))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -124,7 +124,7 @@ def test_class_indices_of_any_width_are_taken(door, dtype):
 def test_rows_that_are_not_finite_keep_their_label_and_spoil_no_other(joint, dtype, value):
     relabeling = Relabeling(2, relabeler=None if joint else GenLabel("gm").fit(X, TARGET))
     spoilt = X.clone().to(dtype)
-    spoilt[3, 1] = value  # 1e5 overflows in half precision
+    spoilt[3, 1] = torch.tensor(value).to(dtype)  # 1e5 overflows in half precision
     relabeling.observe(X.to(dtype), TARGET)
     clean = relabeling.label(X.to(dtype), Y, mixed=True)
     relabeling.observe(spoilt, TARGET)

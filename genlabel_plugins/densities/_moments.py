@@ -91,9 +91,7 @@ def class_moments(
         Pebay, Formulas for robust, one-pass parallel computation of covariances and higher-order moments, 2008.
     """
     count = torch.bincount(target, minlength=n_classes)
-    x = (
-        x.contiguous()
-    )  # rows of a table of columns: to take a row would touch as many lines of cache as it has features
+    x = x.contiguous()  # a row of a table of columns lies in as many lines of cache as it has features
     rows_of = _narrow(target, n_classes).argsort().split(count.tolist())
     taken = x.new_empty(min(CHUNK_ROWS, len(x)), x.shape[1])
     block = taken if x.dtype == torch.float64 else torch.empty_like(taken, dtype=torch.float64)

@@ -49,6 +49,6 @@ class GenLabelSampler(sampler.GenLabelSampler, _DenseOverSampler):
         >>> X, y = load_wine(return_X_y=True, as_frame=True)
         >>> sampler = GenLabelSampler(sampling_strategy={2: 80}, random_state=0)
         >>> X_more, y_more = sampler.fit_resample(X, y)
-        >>> y_more.value_counts()[2], sampler.sampling_strategy_
-        (np.int64(80), {2: 32})
+        >>> int(y_more.value_counts()[2]), sampler.sampling_strategy_
+        (80, {2: 32})
     """

@@ -188,4 +188,4 @@ def _rank() -> int:
 
 def _seed_of(seed: int, number: int) -> int:
     """Seed of a batch, or of an epoch's order, on this rank."""
-    return int(np.random.SeedSequence((seed, _rank(), number)).generate_state(1, np.uint64)[0] >> 1)
+    return int(np.random.SeedSequence((seed, _rank(), number)).generate_state(1, np.uint64)[0]) >> 1

@@ -221,7 +221,7 @@ MENDED = {
     "durations": ({"d": pd.to_timedelta(N, "h")}, "because of dates or times", 1),
     "words among numbers": ({"w": np.where(N % 20 == 0, "unknown", (N**1.5).astype(str))}, "such as 'unknown'", 2),
     "an index": ({"unnamed": N}, "counts the rows", 1),
-    "lists": ({"t": [[i] for i in N]}, "more than 20 different values", 1),
+    "lists": ({"t": [[f"word {i}"] for i in N]}, "more than 20 different values", 1),
     "repeated rows": ({"a": N % 5}, "Repeated elsewhere in the table: 55 rows", 1),
     "torn rows": ({"a": N % 5}, "The same as a row of another class: 60 rows", 1),
 }

@@ -50,7 +50,9 @@ def test_distances_from_a_manifold_scale_with_the_unit(exponent):
     torch.testing.assert_close(scaled.distance(unit * X) / unit, density.distance(X), atol=1e-2, rtol=1e-2)
 
 
-@pytest.mark.parametrize("name", sorted(BACKENDS))
+@pytest.mark.parametrize(
+    "name", [pytest.param("gan", marks=pytest.mark.newer_torch(2, 14)), *sorted(BACKENDS.keys() - {"gan"})]
+)
 def test_one_far_entry_one_far_row_and_a_column_that_is_tiny_once_cost_no_error(name):
     entry, row, column = X.clone(), X.clone(), X.clone()
     entry[5, 2] = 1e30

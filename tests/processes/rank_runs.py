@@ -171,6 +171,7 @@ def timm_loop(*, criterion, keep_clean=False, prefetcher=False):
             is_training=True,
             collate_fn=mixer,
             num_workers=0,
+            persistent_workers=False,
             distributed=world > 1,
             device=torch.device("cpu"),
             img_dtype=torch.float64,

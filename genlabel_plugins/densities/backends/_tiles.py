@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-CHUNK_ELEMENTS = 2**19  # scores held at a time: 2 MB in float32 stay in cache, however many the rows
+CHUNK_ELEMENTS = 2**18  # scores held at a time: 1 MB in float32 stays in cache, however many the rows
 MAX_WIDTH = 2048
 PIECE = 16
 MAX_BATCH = 1024
