@@ -171,6 +171,7 @@ def _run(*arguments):
     return subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_run_for_gpus_passes_on_a_cpu(tmp_path):
     path = tmp_path / "gpu.json"
     run = _run(ROOT / "benchmarks" / "gpu.py", "--device", "cpu", "--tiny", "--json", path)

@@ -77,6 +77,7 @@ def test_an_example_is_short_and_runs(path, tmp_path):
     _run([path], tmp_path)
 
 
+@pytest.mark.slow
 def test_the_flag_for_clean_rows_does_something(tmp_path):
     script = [ROOT / "examples" / "timm_training.py", "--epochs", "1", "--genlabel", "--prefetcher"]
     assert _run(script, tmp_path) != _run([*script, "--genlabel-keep-clean"], tmp_path)
@@ -90,6 +91,7 @@ def _pages_with_code():
     return [path for path in PAGES if path.exists() and BLOCK.search(path.read_text())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", _pages_with_code(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_blocks_of_a_page_run_in_order(path, tmp_path):
     script = tmp_path / "page.py"

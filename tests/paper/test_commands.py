@@ -51,6 +51,7 @@ def test_each_command_runs(name, data, out):
         assert re.search(r"\d\.\d", done.stdout)
 
 
+@pytest.mark.slow
 def test_the_page_says_what_ran_and_what_did_not(data, out):
     run("table8", "--quick", "--data", data, "--out", out, "--sets", "1413")
     page = (out / "paper.md").read_text()
@@ -66,6 +67,7 @@ def test_the_page_says_what_ran_and_what_did_not(data, out):
     (out / "moved.jsonl").rename(out / "quick.jsonl")
 
 
+@pytest.mark.slow
 def test_a_rerun_continues_after_a_torn_line(data, tmp_path):
     options = ["--quick", "--data", data, "--out", tmp_path, "--sets", "1413"]
     assert run("table9", *options).exit_code == 0
