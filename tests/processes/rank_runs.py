@@ -56,10 +56,10 @@ class Record:
             self.calls.append({"features": features.clone(), "target": target.clone()})
             self.methods[0](relabeling, features, target)
 
-        def label(relabeling, features, y_lin, mixed=None):
+        def label(relabeling, features, y_lin, mixed=None, parents=None):
             self.begin(relabeling)
             given = {"features": features.clone(), "y_lin": y_lin.clone(), "mixed": mixed.clone()}
-            y = self.methods[1](relabeling, features, y_lin, mixed)
+            y = self.methods[1](relabeling, features, y_lin, mixed, parents)
             self.calls.append(given | {"y": y.clone()})
             return y
 
