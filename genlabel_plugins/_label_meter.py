@@ -22,8 +22,8 @@ class LabelMeter(nn.Module):
         max_entropy: Entropy of `y_gen`, in nats, when it cannot tell classes apart; None to look for nothing.
     """
 
-    relabeled_: Tensor  # (), relabeled rows
-    sums_: Tensor  # (4, C): their y_gen, their y_lin, the distance between both and the entropy of y_gen, by class
+    # (4C + 1,): over relabeled rows, y_gen, y_lin, the distance between both and the entropy of y_gen, by class, and one
+    sums_: Tensor
     clean_sums_: Tensor  # (2,): clean rows, those whose own class is the most likely one
 
     def __init__(self, n_classes: int, max_entropy: float | None = None) -> None:
@@ -32,8 +32,7 @@ class LabelMeter(nn.Module):
         self.warned = False
         self.batches = 0
         self.rows = 0.0  # mixed or not
-        self.register_buffer("relabeled_", torch.zeros(()), persistent=False)
-        self.register_buffer("sums_", torch.zeros(4, n_classes), persistent=False)
+        self.register_buffer("sums_", torch.zeros(4 * n_classes + 1), persistent=False)
         self.register_buffer("clean_sums_", torch.zeros(2), persistent=False)
 
     def add_clean(self, score: Tensor, target: Tensor) -> None:
@@ -44,11 +43,11 @@ class LabelMeter(nn.Module):
     def add(self, y_gen: Tensor, y_lin: Tensor, mixed: Tensor) -> None:
         """Count a batch of labels `(B, C)` and the mask `(B,)` of its mixed rows."""
         weight = mixed.to(y_lin)  # (B,)
-        measures = torch.cat([y_gen, y_lin, (y_gen - y_lin).abs_(), torch.special.entr(y_gen)], 1)  # (B, 4C)
-        sums, relabeled = self.sums_, self.relabeled_
-        sums += (weight @ measures).view_as(sums)
-        relabeled += weight.sum()
-        self.batches += 1
+        measures = [y_gen, y_lin, (y_gen - y_lin).abs_(), torch.special.entr(y_gen), weight[:, None]]
+        self.sums_.add_(weight @ torch.cat(measures, 1))  # one product and one sum: each call costs microseconds
+        counts = self.__dict__  # not by nn.Module's __setattr__, which takes as long as a small operation
+        counts["rows"] += len(y_lin)
+        counts["batches"] += 1
         if self.batches % CHECK_EVERY == 0:
             self.check()
             self._scale(0.5)  # a run that never asks for a report still sees a late collapse
@@ -56,14 +55,14 @@ class LabelMeter(nn.Module):
     def report(self) -> dict[str, Any]:
         """Means over the rows since the last report."""
         self.check()
-        relabeled = self.relabeled_.item()
+        sums, relabeled = self._sums()
         counted = max(relabeled, 1)
-        distance, entropy = self.sums_[2:].sum(1).tolist()
+        distance, entropy = sums[2:].sum(1).tolist()
         report = {
             "relabeled": relabeled / max(self.rows, 1),
             "distance": 0.5 * distance / counted,
             "entropy": entropy / counted,
-            "class_share": (self.sums_[0] / counted).tolist(),
+            "class_share": (sums[0] / counted).tolist(),
             "clean_accuracy": self._clean_accuracy(),
         }
         self._scale(0)
@@ -74,9 +73,12 @@ class LabelMeter(nn.Module):
 
         `y_gen` forgets classes, or cannot tell them apart, or is sure although the densities misclassify clean rows.
         """
-        if self.max_entropy is None or self.warned or self.relabeled_ < ROWS_PER_CLASS * self.sums_.shape[1]:
+        if self.max_entropy is None or self.warned:
             return
-        y_gen, y_lin, _, by_class = self.sums_ / self.relabeled_
+        sums, relabeled = self._sums()
+        if relabeled < ROWS_PER_CLASS * sums.shape[1]:
+            return
+        y_gen, y_lin, _, by_class = sums / relabeled
         drift = 0.5 * (y_gen - y_lin).abs().sum().item()
         entropy = by_class.sum().item()
         accuracy = self._clean_accuracy()
@@ -94,13 +96,17 @@ class LabelMeter(nn.Module):
         self._scale(0)
         self.batches, self.warned = 0, False
 
+    def _sums(self) -> tuple[Tensor, float]:
+        """Sums by class, `(4, C)`, and the number of relabeled rows."""
+        return self.sums_[:-1].view(4, -1), self.sums_[-1].item()
+
     def _clean_accuracy(self) -> float:
         rows, right = self.clean_sums_.tolist()
         return right / rows if rows else math.nan
 
     def _scale(self, factor: float) -> None:
         self.rows *= factor
-        for sums in (self.relabeled_, self.sums_, self.clean_sums_):
+        for sums in (self.sums_, self.clean_sums_):
             sums.mul_(factor)
 
 

@@ -205,7 +205,8 @@ class GenLabel(LearntState):
         if n_fallback.device != silent.device:  # a density fitted elsewhere
             self.n_fallback_ = n_fallback = n_fallback.to(silent.device)
         n_fallback += silent.count_nonzero()
-        return blend(y_mix, torch.where(silent, y_mix, y_gen.to(y_mix.dtype)), gamma)
+        y_gen = torch.where(silent, y_mix, y_gen.to(y_mix.dtype))
+        return y_gen if not isinstance(gamma, Tensor) and gamma == 1 else blend(y_mix, y_gen, gamma)
 
     def _posterior(self, x: Tensor, parents: Parents | None = None) -> Tensor:
         """Posterior `(B, C)`; NaN in rows on which the densities say nothing."""
