@@ -25,7 +25,7 @@ from statistics import median
 
 import numpy as np
 import torch
-from _timing import interleave, peak_bytes, ratios, versions
+from _timing import Results, add_json_option, interleave, peak_bytes, ratios, versions
 from rich.console import Console
 from rich.table import Table
 from scipy import stats
@@ -156,7 +156,7 @@ def measure(protocol: Protocol, rounds: int, sample: int) -> dict[str, list[floa
     return seconds
 
 
-def speed(rounds: int, sample: int) -> Table:
+def speed(rounds: int, sample: int, results: Results) -> Table:
     title = f"240 models, {rounds} rounds, the slow ways from {sample} models a round: median (least to greatest)"
     table = Table("table", "batched, s", "fit, s", *(f"{way} / batched" for way in BARS), title=title)
     for load in (load_iris, load_wine, load_breast_cancer):
@@ -164,8 +164,9 @@ def speed(rounds: int, sample: int) -> Table:
         seconds = measure(protocol, rounds, sample)
         cells = []
         for way, bar in BARS.items():
-            each = [slow / fast for slow, fast in zip(seconds[way], seconds["batched"], strict=True)]
-            shown = f"{median(each):.0f}x ({min(each):.0f} to {max(each):.0f})"
+            least, middle, most = ratios(seconds, way, "batched")
+            results.add(f"{load.__name__}: {way}", (least, middle, most))
+            shown = f"{middle:.0f}x ({least:.0f} to {most:.0f})"
             cells.append(f"{shown}, bar {bar}" if load is load_iris else shown)
         n_rows, n_features = protocol.X.shape
         name = f"{load.__name__.removeprefix('load_')}, {n_rows} x {n_features}"
@@ -203,7 +204,7 @@ def long_tables() -> Table:
     return table
 
 
-def one_network(rounds: int) -> Table:
+def one_network(rounds: int, results: Results) -> Table:
     """CPU time of one logistic regression without mixing, by skorch and by `GenLabelClassifier`."""
     try:
         from skorch import NeuralNetClassifier
@@ -232,6 +233,7 @@ def one_network(rounds: int) -> Table:
     }
     seconds = interleave(ways, rounds=rounds)
     least, middle, most = ratios(seconds, "skorch", "GenLabelClassifier")
+    results.add("skorch", (least, middle, most))
     table = Table("seconds", *ways, "skorch / GenLabelClassifier", title="100 epochs of logistic regression on iris")
     table.add_row(
         "", *(f"{median(each):.3f}" for each in seconds.values()), f"{middle:.1f} ({least:.1f} to {most:.1f})"
@@ -239,7 +241,7 @@ def one_network(rounds: int) -> Table:
     return table
 
 
-def one_row(rounds: int) -> Table:
+def one_row(rounds: int, results: Results) -> Table:
     """CPU time of one prediction of one row: as it is, and by an ensemble that is unpickled first, as it once was."""
     table = Table("table", "one row, ms", "unpickled each time / as it is", title="predict_proba, default search")
     for load in (load_iris, load_wine):
@@ -252,6 +254,7 @@ def one_row(rounds: int) -> Table:
         }
         seconds = interleave(ways, rounds=rounds)
         least, middle, most = ratios(seconds, "unpickled", "as it is")
+        results.add(f"{load.__name__}: one row, unpickled", (least, middle, most))
         shown = f"{middle:.1f} ({least:.1f} to {most:.1f})"
         table.add_row(load.__name__.removeprefix("load_"), f"{1e3 * median(seconds['as it is']):.2f}", shown)
     return table
@@ -265,21 +268,24 @@ def main() -> None:
     parser.add_argument("--long", action="store_true", help="time the default search on long tables instead")
     parser.add_argument("--skorch", action="store_true", help="compare one network with skorch instead")
     parser.add_argument("--predict", action="store_true", help="time the prediction of one row instead")
+    add_json_option(parser)
     args = parser.parse_args()
+    results = Results(args.json)
     threadpool_limits(1)  # the libraries of numpy and scipy have threads of their own
     torch.set_num_threads(1)
     console = Console(width=120)
     if args.skorch:
-        console.print(one_network(args.rounds))
+        console.print(one_network(args.rounds, results))
     elif args.predict:
-        console.print(one_row(args.rounds))
+        console.print(one_row(args.rounds, results))
     elif args.long:
         console.print(long_tables())
     elif args.memory:
         console.print(memory())
     else:
-        console.print(speed(args.rounds, args.sample))
+        console.print(speed(args.rounds, args.sample, results))
     console.print(versions("torch", "scikit-learn", "scipy", "numpy"))
+    results.write("torch", "scikit-learn", "scipy", "numpy")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 import pandas as pd
+from _timing import Results, add_json_option
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import make_classification
@@ -57,7 +58,9 @@ def seconds_within(folder: Path, limit: float) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    add_json_option(parser)
     args = parser.parse_args()
+    results = Results(args.json)
     table = Table("backends", "CPU time, s: median", "least to greatest", title=f"1,000 x 20, 3 classes; bar {BAR} s")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -65,12 +68,15 @@ def main() -> None:
         pd.DataFrame(X).add_prefix("x").assign(y=y).to_csv(folder / "table.csv", index=False)
         for backends, options in BACKENDS.items():
             each = [seconds(folder, options) for _ in range(args.rounds)]
+            results.add(backends, (BAR / max(each), BAR / median(each), BAR / min(each)))
             table.add_row(backends, f"{median(each):.0f}", f"{min(each):.0f} to {max(each):.0f}")
         limits = Table("--time-limit, s", "taken, s: median", "least to greatest", title="at most a tenth more")
         for limit in LIMITS:
             each = [seconds_within(folder, limit) for _ in range(args.rounds)]
+            results.add(f"--time-limit {limit}", (limit / max(each), limit / median(each), limit / min(each)))
             limits.add_row(str(limit), f"{median(each):.1f}", f"{min(each):.1f} to {max(each):.1f}")
     Console(width=100).print(table, limits)
+    results.write("torch", "scikit-learn")
 
 
 if __name__ == "__main__":

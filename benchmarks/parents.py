@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from _timing import interleave, ratios
+from _timing import Results, add_json_option, interleave, ratios
 from sklearn.ensemble import RandomForestClassifier
 from torch import Tensor
 
@@ -52,7 +52,7 @@ def mixed_rows(x: Tensor, target: Tensor, generator: torch.Generator) -> tuple[T
     return torch.lerp(x[j], x[i], lam), Parents(x[i], target[i], x[j], target[j])
 
 
-def cost(rounds: int) -> None:
+def cost(rounds: int, results: Results) -> None:
     for n_rows, n_features, n_classes in SIZES:
         generator = torch.Generator().manual_seed(0)
         target = torch.arange(n_rows) % n_classes
@@ -66,6 +66,7 @@ def cost(rounds: int) -> None:
             }
             seconds = interleave(calls, rounds=rounds)
             least, middle, most = ratios(seconds, "without", "with")
+            results.add(f"{name} {n_rows},{n_features},{n_classes}", ratios(seconds, "with", "without"))
             more = 1e6 * (np.median(seconds["without"]) - np.median(seconds["with"]))
             shown = f"{middle:.2f} ({least:.2f} to {most:.2f}), {more:.0f} microseconds more"
             print(f"| `{name}` | {n_rows:,} x {n_features}, {n_classes} classes | {shown} |")
@@ -96,11 +97,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--problems", type=int, default=20)
     parser.add_argument("--rows", type=int, default=150, help="of each problem")
+    add_json_option(parser)
     args = parser.parse_args()
+    results = Results(args.json)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of classes with few rows
     print("| density | rows | cost of leaving parents out |\n|---|---|---|")
-    cost(args.rounds)
+    cost(args.rounds, results)
+    results.write("torch", "scikit-learn")
     print("\n| label of | problem | error with parents | without |\n|---|---|---|---|")
     error(args.problems, args.rows)
 

@@ -21,7 +21,7 @@ from statistics import mean, stdev
 import pandas as pd
 import torch
 from _data import add_data_option, load
-from _timing import interleave, ratios
+from _timing import Results, add_json_option, interleave, ratios
 from pytorch_tabular import TabularModel
 from pytorch_tabular.config import DataConfig, OptimizerConfig
 from pytorch_tabular.models import CategoryEmbeddingModelConfig, FTTransformerConfig
@@ -96,7 +96,7 @@ def compare(data: Path | None, names: list[str], n_seeds: int) -> Table:
     return table
 
 
-def overhead(rounds: int) -> Table:
+def overhead(rounds: int, results: Results) -> Table:
     """CPU time of a training with the flag over that of the same training with plain mixup, density fit included."""
     table = Table("data", "model", "least", "median", "greatest", title="CPU time, GenLabel / mixup (gm, batch 256)")
     for load_set in (load_breast_cancer, load_digits):
@@ -111,6 +111,7 @@ def overhead(rounds: int) -> Table:
             ways = {"GenLabel": lambda: train(0.5), "mixup": lambda: train(0.0)}
             seconds = interleave(ways, rounds=rounds)
             name = load_set.__name__.removeprefix("load_")
+            results.add(f"{name}, {model}", ratios(seconds, "mixup", "GenLabel"))
             table.add_row(name, model, *(f"{ratio:.2f}" for ratio in ratios(seconds, "GenLabel", "mixup")))
     return table
 
@@ -122,14 +123,17 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--overhead", action="store_true", help="measure training time instead of accuracy")
     parser.add_argument("--rounds", type=int, default=5, help="of the measurement of training time")
+    add_json_option(parser)
     args = parser.parse_args()
+    results = Results(args.json and args.json.resolve())
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     logging.disable(logging.WARNING)
     data = args.data and args.data.resolve()
     with tempfile.TemporaryDirectory() as folder, chdir(folder):  # pytorch-tabular counts its runs in a file
-        table = overhead(args.rounds) if args.overhead else compare(data, args.tables, args.seeds)
+        table = overhead(args.rounds, results) if args.overhead else compare(data, args.tables, args.seeds)
     Console(width=120).print(table)
+    results.write("torch", "pytorch-tabular")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _timing import versions
+from _timing import Results, add_json_option, ratios, versions
 from _wide_tables import tables
 from sklearn.base import ClassifierMixin
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
@@ -47,7 +47,9 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="tables whose names begin so")
     parser.add_argument("--wheels", type=Path, help="folder with the wheels that _wide_tables.py names")
     parser.add_argument("--data", type=Path, help="folder with images/, such as ../shared/data")
+    add_json_option(parser)
     args = parser.parse_args()
+    results = Results(args.json)
     threadpool_limits(1)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of classes with fewer rows than columns, and of folds without a class
@@ -70,10 +72,14 @@ def main() -> None:
                 likelihood = np.where(pipeline.classes_[places] == y[test], p[np.arange(len(p)), places], 0)
                 hit = pipeline.classes_[p.argmax(1)] == y[test]
                 found[name].append((hit.mean(), -np.log(likelihood.clip(1e-7)).mean(), seconds))
+        taken = {name: [seconds for *_, seconds in runs] for name, runs in found.items()}
+        for name in names:
+            results.add(f"{title}: {name}", ratios(taken, "LogisticRegressionCV", name))
         mean = {name: np.mean(runs, 0) for name, runs in found.items()}
         unit = mean["LogisticRegressionCV"][2]
         cells = (f"{100 * a:.1f} / {b:.3f} / {c / unit:.1f}x" for a, b, c in mean.values())
         print(f"| {title} | {' | '.join(cells)} |", flush=True)
+    results.write("torch", "scikit-learn", "numpy")
 
 
 if __name__ == "__main__":

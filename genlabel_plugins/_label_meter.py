@@ -22,7 +22,7 @@ class LabelMeter(nn.Module):
         max_entropy: Entropy of `y_gen`, in nats, when it cannot tell classes apart; None to look for nothing.
     """
 
-    # (4C + 1,): over relabeled rows, y_gen, y_lin, the distance between both and the entropy of y_gen, by class, and one
+    # (4C + 1,): over relabeled rows, y_gen, y_lin, their distance and the entropy of y_gen, by class, and one
     sums_: Tensor
     clean_sums_: Tensor  # (2,): clean rows, those whose own class is the most likely one
 

@@ -136,10 +136,13 @@ def test_benchmark_runs(name, benchmark, data, monkeypatch, capfd):
         for reader in (module, sys.modules.get("_openml_runs")):
             if hasattr(reader, constant):
                 monkeypatch.setattr(reader, constant, value)
+    writes = hasattr(module, "add_json_option")
+    options += " --json {data}/ratios.json" if writes else ""
     monkeypatch.setattr(sys, "argv", [f"{name}.py", *shlex.split(options.format(data=data))])
     with contextlib.suppress(SystemExit):
         module.main()
     assert words in capfd.readouterr().out
+    assert not writes or json.loads((data / "ratios.json").read_text())["about"]["threads"]
 
 
 @pytest.mark.slow
