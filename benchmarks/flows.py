@@ -70,9 +70,10 @@ def main() -> None:
         for seed in track(range(options.rounds), f"{n_features} features", transient=True):
             for name, (backend, params) in CANDIDATES.items():
                 measured[name].append(measure(backend, params, n_features, options.classes, seed))
+        last = list(measured)[-1]  # whose fit the others' are compared with
         for name, rounds in measured.items():
-            fits = {way: [fit for _, fit, _ in measured[way]] for way in ("flow, normflows nsf", name)}
-            results.add(f"{name}, {n_features}: fit", ratios(fits, "flow, normflows nsf", name))
+            fits = {way: [fit for _, fit, _ in measured[way]] for way in (last, name)}
+            results.add(f"{name}, {n_features}: fit", ratios(fits, last, name))
             table.add_row(str(n_features), name, *(spread(values) for values in zip(*rounds, strict=True)))
         table.add_section()
     Console(width=120).print(table)
