@@ -247,7 +247,7 @@ class GenLabelClassifierCV(NetworkClassifier):
     def _heads(self) -> tuple[str, ...]:
         if self.heads is None:
             return super()._heads()
-        if isinstance(self.heads, str) or not len(self.heads):
+        if not isinstance(self.heads, list | tuple) or not self.heads:
             raise ValueError(f"heads must be None or several of {HEADS}, got {self.heads!r}")
         return tuple(dict.fromkeys(self.heads))
 

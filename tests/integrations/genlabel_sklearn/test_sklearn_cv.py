@@ -384,6 +384,7 @@ def test_a_bar_shows_progress(capsys):
         ({"n_repeats": 0}, "n_repeats must be .*auto.*got 0"),
         ({"mix": None}, "mix must be one of .*'mixup'.*got None"),
         ({"head": "svm"}, "head must be one of .*'mlp'.*got 'svm'"),
+        ({"heads": 3}, r"heads must be None or several of .*'mlp'.*got 3"),
     ],
 )
 def test_options_out_of_range_are_named(params, message):
