@@ -366,6 +366,7 @@ def test_a_bar_shows_progress(capsys):
         ({"scoring": "auc"}, "scoring must be one of .*'neg_log_loss'.*got 'auc'"),
         ({"selection": "all"}, "selection must be one of .*'one_standard_error'.*got 'all'"),
         ({"schemes": ("cutmix",)}, "scheme must be one of .*'genlabel'.*got 'cutmix'"),
+        ({"schemes": "none"}, "schemes must be a sequence, .*got 'none'"),
         ({"schemes": ()}, "nothing to choose from: got schemes"),
         ({"backends": ("gmm",)}, "backend must be one of .*'gm'.*got 'gmm'"),
         ({"backends": "gm"}, r"backends must be a sequence, such as \('gm', 'kde'\), got 'gm'"),
