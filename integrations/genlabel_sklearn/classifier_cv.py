@@ -231,7 +231,9 @@ class GenLabelClassifierCV(NetworkClassifier):
         heads, found = self._heads(), []
         for head in heads:
             rates = LEARNING_RATES if head == "mlp" and self.learning_rates is None else self.learning_rates
-            schemes = tuple(scheme for scheme in self.schemes if scheme != "density" or head == heads[0])
+            schemes = self.schemes
+            if head != heads[0]:
+                schemes = tuple(scheme for scheme in schemes if scheme != "density")
             if head != heads[0] and not schemes:
                 continue
             found += candidate_grid(
@@ -247,7 +249,7 @@ class GenLabelClassifierCV(NetworkClassifier):
     def _heads(self) -> tuple[str, ...]:
         if self.heads is None:
             return super()._heads()
-        if isinstance(self.heads, str) or not len(self.heads):
+        if not isinstance(self.heads, list | tuple) or not self.heads:
             raise ValueError(f"heads must be None or several of {HEADS}, got {self.heads!r}")
         return tuple(dict.fromkeys(self.heads))
 

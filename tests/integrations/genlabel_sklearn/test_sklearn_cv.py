@@ -366,6 +366,7 @@ def test_a_bar_shows_progress(capsys):
         ({"scoring": "auc"}, "scoring must be one of .*'neg_log_loss'.*got 'auc'"),
         ({"selection": "all"}, "selection must be one of .*'one_standard_error'.*got 'all'"),
         ({"schemes": ("cutmix",)}, "scheme must be one of .*'genlabel'.*got 'cutmix'"),
+        ({"schemes": "none"}, "schemes must be a sequence, .*got 'none'"),
         ({"schemes": ()}, "nothing to choose from: got schemes"),
         ({"backends": ("gmm",)}, "backend must be one of .*'gm'.*got 'gmm'"),
         ({"backends": "gm"}, r"backends must be a sequence, such as \('gm', 'kde'\), got 'gm'"),
@@ -384,6 +385,7 @@ def test_a_bar_shows_progress(capsys):
         ({"n_repeats": 0}, "n_repeats must be .*auto.*got 0"),
         ({"mix": None}, "mix must be one of .*'mixup'.*got None"),
         ({"head": "svm"}, "head must be one of .*'mlp'.*got 'svm'"),
+        ({"heads": 3}, r"heads must be None or several of .*'mlp'.*got 3"),
     ],
 )
 def test_options_out_of_range_are_named(params, message):
