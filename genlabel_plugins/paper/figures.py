@@ -27,6 +27,7 @@ from genlabel_plugins.paper.synthetic import SYNTHETIC, cube
 from genlabel_plugins.relabeler import GenLabel
 
 N_MIXED = 2000
+N_SHOWN = 2000  # of the rows, where there are more
 COLORS = "tab10"
 
 
@@ -200,7 +201,8 @@ def _mixing_and_boundaries(bandwidths: dict[str, float | None], path: Path, quic
         _points(row[2], mixed.x, relabeler.posterior(mixed.x).argmax(1))
         training = TRAININGS.get(name, Training(learning_rates=(0.01,), gammas=(1.0,)))
         split = Rows(x, y, x[:2], y[:2], n_classes)
-        for axis, scheme in zip(row[3:6], ("vanilla", "mixup", "GenLabel (KDE)"), strict=True):
+        source = "GenLabel (GM)" if bandwidth is None else "GenLabel (KDE)"
+        for axis, scheme in zip(row[3:6], ("vanilla", "mixup", source), strict=True):
             done = fit_network(split, scheme, training.quick() if quick else training, seed=0)
 
             def decide(grid: NDArray[np.float64], done: Any = done) -> Any:
@@ -222,7 +224,8 @@ def _likeliest(weight: Tensor, grid: NDArray[np.float64]) -> Any:
 
 
 def _points(axis: Any, x: Any, y: Any) -> None:
-    axis.scatter(*np.asarray(x).T, c=np.asarray(y), cmap=COLORS, vmin=0, vmax=9, s=2)
+    x, y = (np.asarray(part)[:: max(1, len(y) // N_SHOWN)] for part in (x, y))  # rows stand class by class
+    axis.scatter(*x.T, c=y, cmap=COLORS, vmin=0, vmax=9, s=2)
     axis.set(xticks=[], yticks=[])
 
 

@@ -43,7 +43,7 @@ def cube(seed: int, n_per_class: int = 20) -> Drawn:
     return CORNERS[y] + np.random.default_rng(seed).uniform(-1, 1, (len(y), 3)), y
 
 
-def nine_gaussians(seed: int, n_per_class: int = 200) -> Drawn:
+def nine_gaussians(seed: int, n_per_class: int = 5000) -> Drawn:
     """Nine Gaussian classes with means {-10, 0, 10}^2 and covariance 0.1 I."""
     means = np.array(list(product((-10.0, 0.0, 10.0), repeat=2)))
     y = np.repeat(np.arange(9), n_per_class)

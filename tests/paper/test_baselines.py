@@ -167,6 +167,7 @@ def test_artificial_sets_are_drawn_as_described():
     inner = np.minimum(np.hypot(x[:, 0] + 1.2, x[:, 1]), np.hypot(x[:, 0] - 1.2, x[:, 1])) < 0.75
     assert np.array_equal(y, np.where(x[:, 0] < 0, inner, ~inner).astype(int))
     x, y = SYNTHETIC["9-class Gaussian"](0)
+    assert np.bincount(y).tolist() == [5000] * 9
     assert np.allclose(
         [x[y == c].mean(0).round(0) for c in range(9)], [[a, b] for a in (-10, 0, 10) for b in (-10, 0, 10)]
     )
