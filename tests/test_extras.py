@@ -53,6 +53,7 @@ def _files(place):
     return [path for path in paths if not any(path.is_relative_to(other) for other in inner)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_imports_are_declared(place):
     allowed = _declared(PROJECT["dependencies"]).union(*(_declared(EXTRAS[extra]) for extra in PLACES[place]))

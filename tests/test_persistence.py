@@ -226,6 +226,7 @@ OVERSIZED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "arguments"), OVERSIZED.values(), ids=OVERSIZED)
 def test_arguments_that_describe_another_size_are_refused_before_memory_is_taken(name, arguments, tmp_path, cheap):
     save(make_backend(name, **cheap(name)).fit(*blobs()), tmp_path / "file")
@@ -291,6 +292,7 @@ for i in range(10**6):
 )
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     command = [sys.executable, "-c", FILLS_THE_DISK, tmp_path / "file"]
     run = subprocess.run(command, capture_output=True, text=True, check=True)
@@ -300,6 +302,7 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.slow
 def test_a_reader_beside_a_writer_sees_whole_files_and_so_does_one_after_a_kill(tmp_path):
     writer = subprocess.Popen([sys.executable, "-c", WRITES_ON, tmp_path / "file"], stdout=subprocess.PIPE, text=True)
     try:

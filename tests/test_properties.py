@@ -11,6 +11,8 @@ from genlabel_plugins import GenLabel, RunningGaussian, blend, class_posterior, 
 from genlabel_plugins.densities._moments import class_moments
 from genlabel_plugins.densities._temperature import COLDEST, HOTTEST, best_temperature
 
+pytestmark = pytest.mark.slow
+
 settings.register_profile("two hundred", max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 settings.load_profile("two hundred")
 

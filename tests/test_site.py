@@ -12,6 +12,8 @@ import pytest
 
 import genlabel_plugins
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("sphinx", reason="the site is built by the extra docs")
 ROOT = Path(__file__).parent.parent
 

@@ -159,6 +159,7 @@ def test_harmful_useless_and_untold_are_told_apart(means, noise, effect):
     assert (advice.verdict == "Not enough rows to tell") == (effect == "unclear")
 
 
+@pytest.mark.slow
 def test_pictures_that_are_compared_share_their_axis(known):
     drawn = gamma_pictures(known.comparison)
     ticks = [re.findall(r">(\d+(?:\.\d+)?)</text>", picture.svg) for picture in drawn]
@@ -188,6 +189,7 @@ def test_a_seed_gives_the_same_page_twice(known, wine):
     assert Report().render(again) == Report().render(known)
 
 
+@pytest.mark.slow
 def test_what_takes_too_long_is_left_out_and_said(wine, monkeypatch):
     def endless(*_, **__):
         while True:

@@ -6,6 +6,8 @@ import pytest
 
 from genlabel_plugins.diagnostics import Report, diagnose, prepare_table
 
+pytestmark = pytest.mark.slow
+
 PICTURES = """() => [...document.querySelectorAll("figure")].map(figure => {
     const picture = figure.querySelector("svg").getBoundingClientRect();
     return {width: picture.width, height: picture.height, said: figure.getAttribute("aria-label"),

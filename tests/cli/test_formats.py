@@ -477,6 +477,7 @@ def test_names_of_rows_as_r_writes_them_are_no_column(tmp_path):
     assert list(frame.columns) == ["size", "gap", "level", "kind"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("death", ["os._exit(3)", "os.kill(os.getpid(), signal.SIGKILL)", "time.sleep(60)"])
 def test_a_parser_that_breaks_down_costs_one_sentence(monkeypatch, tmp_path, death):
     path = tmp_path / "t.csv"

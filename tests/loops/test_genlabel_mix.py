@@ -220,6 +220,7 @@ def test_a_loader_mixes_in_its_workers(n_workers, context):
         assert not torch.equal(batches[0][0], other[0][0])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context", ["fork", "spawn", "forkserver"])
 def test_workers_refuse_a_generator_that_each_would_repeat(context):
     x, target = rows()

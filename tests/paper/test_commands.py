@@ -85,6 +85,7 @@ def test_a_rerun_continues_after_a_torn_line(data, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_processes_find_what_one_finds(data, tmp_path):
     found = []
     for jobs in (1, 2):
@@ -117,6 +118,7 @@ def test_a_set_that_the_folder_lacks_is_named(data, tmp_path):
     assert "set 945 is not in --data" in done.stderr
 
 
+@pytest.mark.slow
 def test_no_network_and_no_data_is_one_sentence(tmp_path):
     closed = {
         "https_proxy": "http://127.0.0.1:9",

@@ -112,6 +112,7 @@ def test_inversion_leaves_no_graph_and_no_gradient(moons: tuple[GANInversion, Te
         torch.testing.assert_close(gan.log_prob(x[:8]), log_prob, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 @pytest.mark.newer_torch(2, 14)
 def test_training_separates_moons(moons: tuple[GANInversion, Tensor, Tensor]) -> None:
     gan, x, target = moons

@@ -404,6 +404,7 @@ class Given:
         return self.relabel(x, y, **options)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"space": "input"}, {"keep_clean": True}, {"layer": "head"}])
 def test_parents_are_the_rows_that_were_mixed(tmp_path, options):
     x, target = pixels()
@@ -432,6 +433,7 @@ def test_features_of_clean_rows_are_asked_for(tmp_path):
         make(tmp_path, relabeling=Relabeling(3, relabeler=fitted))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [0.5, 1])
 def test_mixing_stops_where_it_is_told(tmp_path, stop):
     seen = []
