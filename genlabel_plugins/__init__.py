@@ -46,7 +46,8 @@ if TYPE_CHECKING:
     )
     from genlabel_plugins.mixing.sampler import GenerativeMixSampler, GenLabelSampler
     from genlabel_plugins.persistence import load, save
-    from genlabel_plugins.relabeler import GenLabel, Relabeler, blend, class_posterior
+    from genlabel_plugins.posterior import blend, class_posterior
+    from genlabel_plugins.relabeler import GenLabel, Relabeler
     from genlabel_plugins.relabeling import Relabeling
     from genlabel_plugins.scoring import classifier_accuracy
 
@@ -107,6 +108,7 @@ _ROOMS = (
     "loops",
     "mixing",
     "persistence",
+    "posterior",
     "relabeler",
     "relabeling",
     "scoring",

@@ -13,7 +13,7 @@ from genlabel_plugins._checks import check_labels, check_positive
 from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.mixing.inputs import Inputs, one_hot
 from genlabel_plugins.mixing.intrusion import TrainingSamples
-from genlabel_plugins.mixing.mixers import Mixed
+from genlabel_plugins.mixing.mixed import Mixed
 from genlabel_plugins.relabeling import Relabeling, shows_mixture
 
 LabelPolicy: TypeAlias = Callable[[Mixed], Tensor]

@@ -12,7 +12,8 @@ from genlabel_plugins._label_meter import LabelMeter, largest_entropy
 from genlabel_plugins._state import full_precision
 from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.densities.running import RunningGaussian
-from genlabel_plugins.relabeler import GAMMA, GenLabel, Relabeler, blend
+from genlabel_plugins.posterior import blend
+from genlabel_plugins.relabeler import GAMMA, GenLabel, Relabeler
 
 BETA = 0.9
 

@@ -14,7 +14,8 @@ from genlabel_plugins.loops.mixed_batch import MixedBatch
 from genlabel_plugins.loops.resuming import KeepsGenerator, watch_for_resume
 from genlabel_plugins.mixing.generative import Codec, GenerativeMixup, RatioSearch
 from genlabel_plugins.mixing.inputs import Inputs, clean_first, one_hot
-from genlabel_plugins.mixing.mixers import Mixed, make_mixer
+from genlabel_plugins.mixing.mixed import Mixed
+from genlabel_plugins.mixing.mixers import make_mixer
 from genlabel_plugins.relabeler import n_classes_of
 from genlabel_plugins.relabeling import Relabeling
 

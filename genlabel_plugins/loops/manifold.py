@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genlabel_plugins.labels import PosteriorLabel
-from genlabel_plugins.mixing.mixers import Mixed
+from genlabel_plugins.mixing.mixed import Mixed
 
 
 class ManifoldMix:

@@ -16,11 +16,11 @@ from genlabel_plugins.mixing.intrusion import (
     intrudes,
     intrusion_rates,
 )
+from genlabel_plugins.mixing.mixed import Mixed
 from genlabel_plugins.mixing.mixers import (
     MIXERS,
     ColumnCutMix,
     CutMix,
-    Mixed,
     Mixer,
     Mixup,
     make_mixer,

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from genlabel_plugins._state import check_fit_inputs
 from genlabel_plugins.densities import make_backend
 from genlabel_plugins.mixing.inputs import Inputs, interpolate, map_inputs, one_hot
-from genlabel_plugins.mixing.mixers import Mixed
+from genlabel_plugins.mixing.mixed import Mixed
 from genlabel_plugins.mixing.pairing import draw_beta, flat_rows
 
 BLOCK_ROWS = 256  # mixed rows that are made at a time

@@ -13,8 +13,10 @@ from torch import Tensor
 from genlabel_plugins.labels import LogisticLabel, NearestLabel, linear_label
 from genlabel_plugins.mixing.inputs import one_hot
 from genlabel_plugins.mixing.intrusion import TrainingSamples
-from genlabel_plugins.mixing.mixers import Mixed, Mixer, make_mixer
-from genlabel_plugins.relabeler import GenLabel, blend
+from genlabel_plugins.mixing.mixed import Mixed
+from genlabel_plugins.mixing.mixers import Mixer, make_mixer
+from genlabel_plugins.posterior import blend
+from genlabel_plugins.relabeler import GenLabel
 from genlabel_plugins.scoring import fit_copy
 from genlabel_plugins.selection._epochs import Draws, Epochs
 from genlabel_plugins.selection._training_table import TrainingTable

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins.densities.density import Density
-from genlabel_plugins.relabeler import class_posterior
+from genlabel_plugins.posterior import class_posterior
 
 Make = Callable[[], Density]
 
