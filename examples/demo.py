@@ -39,10 +39,20 @@ def digits(n_train: int, n_test: int, seed: int) -> tuple[Tensor, Tensor, Tensor
 
 
 def train(
-    make_mixer: Any, seed: int, *, n_train: int = 300, epochs: int = 40, batch_size: int = 100, **criterion_options: Any
+    make_mixer: Any,
+    seed: int,
+    *,
+    data: tuple[Tensor, Tensor, Tensor, Tensor] | None = None,
+    n_train: int = 300,
+    epochs: int = 40,
+    batch_size: int = 100,
+    learning_rate: float = 3e-3,
+    weight_decay: float = 0.05,
+    **criterion_options: Any,
 ) -> dict[str, Any]:
-    """Train once; returns test accuracy, test log-loss, GenLabel's report, and the mixer."""
-    x, target, x_test, target_test = digits(n_train, 2000, seed)
+    """Train once, on `digits` or on data like it; returns test accuracy, test log-loss, the report and the mixer."""
+    x, target, x_test, target_test = digits(n_train, 2000, seed) if data is None else data
+    n_train, batch_size = len(x), min(batch_size, len(x) // 2 * 2)  # timm mixes an even number
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002  # the generator that timm draws from
     model = timm.create_model("test_resnet", in_chans=1, num_classes=10)
@@ -50,9 +60,9 @@ def train(
     criterion: nn.Module = SoftTargetCrossEntropy() if mixer else nn.CrossEntropyLoss()
     if isinstance(mixer, GenLabelMixup):
         criterion = GenLabelCriterion(criterion, mixer, **criterion_options)
-    optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     n_steps = epochs * (n_train // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=3e-3, total_steps=n_steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=learning_rate, total_steps=n_steps)
     for _ in range(epochs):
         for rows in torch.randperm(n_train)[: n_steps // epochs * batch_size].split(batch_size):
             inputs, labels = x[rows], target[rows]

@@ -66,8 +66,8 @@ SMALL = {
     ),
     "mlp": ("--seeds 1", {"HIDDEN": (4,), "load_breast_cancer": load_wine, "load_digits": load_wine}, "MLPClassifier"),
     "mnist_low_data": (
-        "--seeds 1 --images 100 --jobs 1 --out {data}/runs.jsonl",
-        {"train": _train, "SETTINGS": [{"scheme": "genlabel", "gamma": 0.5, "keep_clean": True}]},
+        "--seeds 1 --images 100 --jobs 1 --out {data}/runs.jsonl --tuned",
+        {"train": _train, "WAYS": [{"scheme": "genlabel", "gamma": 0.5, "keep_clean": True}], "WEIGHT_DECAYS": (0.05,)},
         "100 images",
     ),
     "openml_suite": (
