@@ -106,9 +106,9 @@ def train(
     on_epoch: Callable[[int], None] | None = None,
 ) -> None:
     """Adam on an objective, whose own parameters, if it has any, learn along."""
-    parameters = [p for p in network.parameters() if p.requires_grad]
-    if isinstance(objective, nn.Module):
-        parameters += [p for p in objective.parameters() if p.requires_grad]
+    modules = [module for module in (network, objective) if isinstance(module, nn.Module)]
+    # an objective that asks for features holds layers of the network: twice in the optimizer they would move twice
+    parameters = dict.fromkeys(p for module in modules for p in module.parameters() if p.requires_grad)
     optimizer = torch.optim.Adam(parameters, lr=learning_rate, weight_decay=weight_decay)
     for epoch in range(1, epochs + 1):
         for rows in torch.randperm(len(x), generator=generator).split(batch_size):

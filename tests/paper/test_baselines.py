@@ -13,6 +13,7 @@ from genlabel_plugins.paper.networks import Training, fit_network, make_network,
 from genlabel_plugins.paper.objectives import make_objective
 from genlabel_plugins.paper.schemes import SCHEMES, density
 from genlabel_plugins.paper.synthetic import SYNTHETIC, cube
+from genlabel_plugins.relabeling import Relabeling
 from genlabel_plugins.selection import candidate_grid, cross_validate
 from genlabel_plugins.selection._candidate_batches import CandidateBatches, MixOptions
 from genlabel_plugins.selection._joint_training import TrainingOptions
@@ -191,3 +192,27 @@ def test_parents_are_left_out_of_the_densities_of_the_scheme(monkeypatch):
     fit_network(drawn, name, Training().quick(), seed=0)
     assert n_logistic < len(seen)
     assert all(seen)
+
+
+def test_layers_that_make_features_are_in_the_optimizer_once():
+    x, target = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)), torch.arange(40) % 2
+    trained = []
+    for hides in (False, True):  # the objective as a module that holds the layers, and as a function
+        torch.manual_seed(0)
+        network, generator = make_network((3, 4, 2)), torch.Generator().manual_seed(0)
+        objective = make_objective(
+            SCHEMES["GenLabel (GM)"],
+            x,
+            target,
+            2,
+            alpha=1.0,
+            generator=generator,
+            relabeler=Relabeling(2),
+            embed=network[:-1],
+        )
+        settings = {"epochs": 2, "learning_rate": 0.1, "weight_decay": 0.0, "batch_size": 20}
+        train(
+            network, (lambda *a, o=objective: o(*a)) if hides else objective, x, target, generator=generator, **settings
+        )
+        trained.append(torch.cat([p.detach().flatten() for p in network.parameters()]))
+    torch.testing.assert_close(*trained, rtol=0, atol=0)
