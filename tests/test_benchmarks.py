@@ -118,12 +118,7 @@ def benchmark(monkeypatch, data):
 
 
 def test_every_benchmark_is_here():
-    elsewhere = {
-        "compare",
-        "gpu",
-        "networks",
-        "few_shot",
-    }  # the first two below, the others in test_label_benchmarks.py
+    elsewhere = {"compare", "gpu", "networks", "few_shot", "distillation"}  # the first two below, or beside this file
     assert {path.stem for path in FOLDER.glob("[!_]*.py")} == {*SMALL, *elsewhere}
 
 

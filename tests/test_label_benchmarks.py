@@ -19,7 +19,7 @@ def benchmarks(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(str(FOLDER))
     monkeypatch.chdir(tmp_path)
     yield
-    for name in ("networks", "_network_runs", "few_shot", "_pretrained"):
+    for name in ("networks", "_network_runs", "few_shot", "_pretrained", "distillation"):
         sys.modules.pop(name, None)
 
 
@@ -119,3 +119,37 @@ def test_few_labels_are_measured(benchmarks, monkeypatch):
         ]
     )
     assert "+1.000 ± 0.000" in few_shot.page(frame)
+
+
+@pytest.mark.slow
+def test_rows_of_distillation_are_measured_once(benchmarks, data, monkeypatch, capsys):
+    import _network_runs
+    import distillation
+
+    monkeypatch.setattr(_network_runs, "N_TREES", 5)
+    for name, value in {"EPOCHS": 2, "DECAYS": (1e-4,), "TEMPERATURES": (2.0,)}.items():
+        monkeypatch.setattr(distillation, name, value)
+    monkeypatch.setattr(sys, "argv", ["distillation.py", "--data", str(data)])
+    distillation.main()
+    monkeypatch.setattr(distillation, "run", None)  # nothing is left to run
+    distillation.main()
+    first, again = capsys.readouterr().out.split("1 sets, 1 splits, weight decay and temperature chosen")[1:]
+    assert all(way in first for way in distillation.WAYS)
+    assert first == again
+
+
+def test_drawn_rows_are_what_they_are_called(benchmarks):
+    import distillation
+
+    rng = np.random.default_rng(0)
+    x = np.linspace(-1, 1, 60)[:, None] * [1.0, 2.0]  # the second column is twice the first
+    y = np.eye(2)[np.arange(60) % 2]
+    mixed = distillation.mix(x, y, rng)
+    np.testing.assert_allclose(mixed.y_mix.sum(1), 1)
+    np.testing.assert_allclose(mixed.x[:, 1], 2 * mixed.x[:, 0])
+    for draw in (distillation.munge, distillation.gibbs):
+        drawn = draw(x, y, rng).x
+        assert drawn.shape == (300, 2)
+        assert np.abs(drawn[:, 1] - 2 * drawn[:, 0]).max() < 0.8  # a leaf is at most nine rows, 0.3 of the range, wide
+        assert (drawn != np.tile(x, (5, 1))).any()
+    assert np.isin(drawn, x).all()  # Gibbs sampling draws values of training rows
