@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -50,16 +51,38 @@ def as_inputs(images: Tensor, size: int) -> Tensor:
 
 def cifar_features(wheels: Path, data: Path, size: int = 224) -> tuple[NDArray[Any], NDArray[Any]]:
     """Pooled features of the 3,000 images at so many pixels, `(N, 1280)`, and their classes; computed once."""
-    path = OUTPUTS / f"cifar10_efficientnet_lite0_{size}.npz"
+    stored = _stored(f"cifar10_efficientnet_lite0_{size}", wheels, data, size, lambda model, x: {"X": model(x)})
+    return stored["X"].astype(float), stored["y"]
+
+
+def cifar_stages(wheels: Path, data: Path, size: int = 224) -> tuple[dict[str, NDArray[Any]], NDArray[Any]]:
+    """The same of each stage of the network, means over its map, with the features of the head last."""
+
+    def stages(model: Any, x: Tensor) -> dict[str, Tensor]:
+        last, maps = model.forward_intermediates(x)
+        pooled = {
+            f"{m.shape[1]} channels of {size // m.shape[2]} x {size // m.shape[2]} pixels": m.mean((2, 3)) for m in maps
+        }
+        return pooled | {"1280 features of the head": model.forward_head(last)}
+
+    stored = _stored(f"cifar10_efficientnet_lite0_{size}_stages", wheels, data, size, stages)
+    return {name: X.astype(float) for name, X in stored.items() if name != "y"}, stored["y"]
+
+
+def _stored(
+    name: str, wheels: Path, data: Path, size: int, read: Callable[[nn.Module, Tensor], dict[str, Tensor]]
+) -> dict[str, NDArray[Any]]:
+    """What a pass over the images gives, from a file if it was made before."""
+    path = OUTPUTS / f"{name}.npz"
     if not path.exists():
         model = efficientnet_lite0(wheels).eval()
         images, labels = cifar_images(data)
         with torch.inference_mode():
-            found = [model(as_inputs(batch, size)) for batch in images.split(50)]
+            found = [read(model, as_inputs(batch, size)) for batch in images.split(50)]
         OUTPUTS.mkdir(exist_ok=True)
-        np.savez(path, X=torch.cat(found).numpy(), y=labels)
-    stored = np.load(path)
-    return stored["X"].astype(float), stored["y"]
+        np.savez(path, y=labels, **{key: torch.cat([part[key] for part in found]).numpy() for key in found[0]})
+    with np.load(path) as stored:
+        return dict(stored)
 
 
 def find_wheel(wheels: Path, name: str) -> Path:

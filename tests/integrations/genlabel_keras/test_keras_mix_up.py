@@ -158,7 +158,10 @@ def test_statistics_follow_clean_rows(batch):
             lambda images, labels: {"images": images, "labels": labels, "bounding_boxes": {"boxes": images}},
             "bounding boxes",
         ),
-        (lambda images, labels: {"images": images, "labels": labels, "segmentation_masks": images}, "in another shape"),
+        (
+            lambda images, labels: {"images": images, "labels": labels, "segmentation_masks": images},
+            "single pixels, not with masks",
+        ),
     ],
 )
 def test_other_batches_are_refused(batch, change, message):
