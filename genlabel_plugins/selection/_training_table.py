@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -22,13 +23,13 @@ class TrainingTable(NamedTuple):
     They are sorted by their values, so that what is learnt depends on the set of rows and not on their order.
 
     Attributes:
-        x: Rows in the units of the table, shape `(N, D)`, float32; `(N, rank)` in a basis of their span.
+        x: Rows in the units of the table, shape `(N, D)`, float32; `(N, rank)` in a basis.
         target: Class indices, shape `(N,)`.
         share: How often training visits each row relative to the others, shape `(N,)`; None for all alike.
         density_rows: Rows that densities are fitted to, repeated as they weigh; None for each once.
         mean: Mean of each feature, shape `(D,)`, float64.
         scale: Unit of each feature, shape `(D,)`, float64.
-        basis: Orthonormal directions that the rows span, shape `(D, rank)`, float64; None for the features themselves.
+        basis: Orthonormal directions, whose span holds the rows, shape `(D, rank)`, float64; None for the features.
         total: Sum of the weights, a scalar, float64.
         strictness: Factor of a penalty on squared coefficients that is meant for other units, a scalar, float64.
     """
@@ -66,7 +67,7 @@ class TrainingTable(NamedTuple):
             standardize: Divide each feature by its standard deviation, unless it is constant; else divide all by one
                 number, and undo in `strictness` what that does to a penalty.
             in_span: Write the rows of a table that is wider than long in a basis of their span, in which nothing is
-                lost: no combination of the rows leaves it.
+                lost: no combination of the rows leaves it; and those of columns in common units in `even_directions`.
 
         Raises:
             ValueError: If no row has a positive weight.
@@ -107,9 +108,13 @@ class TrainingTable(NamedTuple):
             share = None
         z = (x - mean) / scale
         basis = None
-        if in_span and z.shape[1] > len(z):
-            _, size, directions = torch.linalg.svd(z, full_matrices=False)
-            basis = directions[size > RANK_TOLERANCE * size[0]].T
+        is_wide = z.shape[1] > len(z)
+        if in_span and (is_wide or not standardize):
+            basis = torch.eye(z.shape[1]).to(z)
+            if is_wide:
+                _, size, directions = torch.linalg.svd(z, full_matrices=False)
+                basis = directions[size > RANK_TOLERANCE * size[0]].T
+            basis = basis @ even_directions(basis.shape[1]).to(z)
             z = z @ basis
         strictness = torch.ones_like(total) if standardize else scale[0] ** -2
         return cls(z.float(), target, share, density_rows, mean, scale, basis, total, strictness)
@@ -123,6 +128,23 @@ class TrainingTable(NamedTuple):
         """Share of each class in what training visits, shape `(C,)`, float64."""
         visits = torch.bincount(self.target, self.share, minlength=n_classes).double()
         return visits / visits.sum()
+
+
+@lru_cache(maxsize=8)
+def even_directions(rank: int) -> Tensor:
+    """Orthonormal directions of a space without axes of its own, `(rank, rank)`, float64, always the same.
+
+    Densities shrink covariances towards their diagonals. Along singular vectors or principal components a covariance
+    is diagonal already: nothing would be shrunk, and directions that hardly vary among few rows would count most.
+    Along directions drawn at random its diagonal is all but a sphere.
+
+    Example:
+        >>> q = even_directions(3)
+        >>> bool(torch.allclose(q @ q.T, torch.eye(3).double()))
+        True
+    """
+    drawn = torch.randn(rank, rank, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    return torch.linalg.qr(drawn).Q
 
 
 def looks_like_components(x: Tensor) -> bool:
