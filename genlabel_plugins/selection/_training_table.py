@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
 from typing import NamedTuple, Self
 
 import numpy as np
@@ -11,9 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from genlabel_plugins._state import mean_and_spread
+from genlabel_plugins.densities._components import RANK_TOLERANCE, even_directions
 
-RANK_TOLERANCE = 1e-7  # relative size below which a direction is rounding
-ORDERED = 0.9  # share of pairs by falling variance; half of them do by chance
 MAX_REPEATS = 100  # mean weight up to which whole numbers mean repetitions
 
 
@@ -128,57 +126,6 @@ class TrainingTable(NamedTuple):
         """Share of each class in what training visits, shape `(C,)`, float64."""
         visits = torch.bincount(self.target, self.share, minlength=n_classes).double()
         return visits / visits.sum()
-
-
-@lru_cache(maxsize=8)
-def even_directions(rank: int) -> Tensor:
-    """Orthonormal directions of a space without axes of its own, `(rank, rank)`, float64, always the same.
-
-    Densities shrink covariances towards their diagonals. Along singular vectors or principal components a covariance
-    is diagonal already: nothing would be shrunk, and directions that hardly vary among few rows would count most.
-    Along directions drawn at random its diagonal is all but a sphere.
-
-    Example:
-        >>> q = even_directions(3)
-        >>> bool(torch.allclose(q @ q.T, torch.eye(3).double()))
-        True
-    """
-    drawn = torch.randn(rank, rank, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    return torch.linalg.qr(drawn).Q
-
-
-def looks_like_components(x: Tensor) -> bool:
-    """Whether features look like the principal components of rows like these, shape `(N, D)`.
-
-    They do if their means are zero and they do not correlate, as far as N rows tell, if nine in ten of their pairs come
-    by falling variance, and if they do not repeat values as dummies and counts do. To divide components by their
-    standard deviations blows up those that hardly vary.
-
-    Example:
-        >>> x = torch.randn(50, 3, generator=torch.Generator().manual_seed(0)).double() * torch.tensor([9.0, 3, 1])
-        >>> looks_like_components(x), looks_like_components(x + 5), looks_like_components(x.flip(1))
-        (True, False, False)
-    """
-    n_rows, n_features = x.shape
-    mean, spread = mean_and_spread(x)
-    kept = spread > RANK_TOLERANCE * spread.amax()
-    if n_features < 2 or int(kept.sum()) < 2:
-        return False
-    spread, mean, x = spread[kept], mean[kept], x[:, kept]
-    is_central = bool((mean.abs() <= 5 * spread / n_rows**0.5).all())
-    z = (x - mean) / spread
-    # The squared correlations of all columns sum to what the squared products of all rows do, on the smaller matrix.
-    products = z.T @ z if z.shape[1] <= n_rows else z @ z.T
-    among_themselves = z.square().sum(0).square().sum()
-    n_pairs = z.shape[1] * (z.shape[1] - 1)
-    is_uncorrelated = float((products.square().sum() - among_themselves) / n_rows**2) / n_pairs <= 2 / n_rows
-    if not (is_central and is_uncorrelated):
-        return False
-    falls = (spread[:, None] >= spread).triu(1).sum() / (n_pairs / 2)
-    if falls < ORDERED:
-        return False
-    n_different = len(x.unique(dim=0))
-    return all(2 * len(column.unique()) >= n_different for column in x.T)
 
 
 def arrange(x: Tensor, target: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:

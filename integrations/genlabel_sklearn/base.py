@@ -21,13 +21,14 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted, vali
 from torch import Tensor
 
 from genlabel_plugins._checks import check_number, check_stop_mixing
+from genlabel_plugins.densities._components import looks_like_components
 from genlabel_plugins.mixing import MIXERS
 from genlabel_plugins.relabeler import GenLabel
 from genlabel_plugins.selection._candidate_batches import can_span, density_classifier, fit_relabelers
 from genlabel_plugins.selection._early_stopping import LEAST_HELD_OUT, HeldOut, table_and_held_out
 from genlabel_plugins.selection._joint_training import TrainingOptions
 from genlabel_plugins.selection._solved_regressions import solve_candidates
-from genlabel_plugins.selection._training_table import TrainingTable, arrange, looks_like_components
+from genlabel_plugins.selection._training_table import TrainingTable, arrange
 from genlabel_plugins.selection.candidates import Candidate
 from genlabel_sklearn.stored_models import Array, DensityClassifier, Model, Networks
 

@@ -8,10 +8,11 @@ from scipy.special import log_softmax
 from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.linear_model import LogisticRegression
 
+from genlabel_plugins.densities._components import looks_like_components
 from genlabel_plugins.selection._candidate_batches import CandidateBatches, MixOptions, fit_relabelers
 from genlabel_plugins.selection._softmax_regression import softmax_regressions
 from genlabel_plugins.selection._solved_regressions import solve_candidates
-from genlabel_plugins.selection._training_table import TrainingTable, looks_like_components
+from genlabel_plugins.selection._training_table import TrainingTable
 from genlabel_plugins.selection.candidates import Candidate, candidate_grid
 from genlabel_plugins.selection.search import cross_validate
 

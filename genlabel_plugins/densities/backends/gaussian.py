@@ -22,6 +22,7 @@ from genlabel_plugins.densities.backends._class_estimates import (
     class_estimates,
     enough_rows,
     estimates_of,
+    warn_of_components,
 )
 from genlabel_plugins.densities.backends._down_dates import DownDates, weights_of
 from genlabel_plugins.densities.backends._evidence import regularized
@@ -135,6 +136,8 @@ class GaussianMixture(StreamingDensity):
         estimate = class_estimates(
             x, target, self.offset_, shrinkage=self.shrinkage, diagonal=self._diagonal, tied=self._tied
         )
+        if self.shrinkage == "auto" and not self._diagonal:
+            warn_of_components(estimate, x + self.offset_)
         components = self._single(estimate)
         if self.n_components != 1:
             components = mixtures(

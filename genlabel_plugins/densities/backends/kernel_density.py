@@ -16,6 +16,7 @@ from genlabel_plugins.densities.backends._class_estimates import (
     class_estimates,
     raise_variances,
     warn_if_few,
+    warn_of_components,
 )
 from genlabel_plugins.densities.backends._evidence import (
     MAX_JUDGES,
@@ -112,6 +113,8 @@ class KernelDensity(ReservoirDensity):
         n_features = x.shape[1]
         estimate = class_estimates(x, target, self.offset_, shrinkage=self.shrinkage, ddof=1)
         warn_if_few(estimate, self.shrinkage)
+        if self.shrinkage == "auto":
+            warn_of_components(estimate, x + self.offset_)
         count, mean, center = estimate.class_count, estimate.mean, estimate.center
         cholesky = factorize(raise_variances(estimate.covariance, self.reg_covar))
         classes = [(target == c).nonzero().squeeze(1) for c in range(len(count))]

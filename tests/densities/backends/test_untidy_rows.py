@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.datasets import load_breast_cancer, load_digits, load_wine
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis, QuadraticDiscriminantAnalysis
 from sklearn.model_selection import train_test_split
 
@@ -299,3 +299,27 @@ def test_features_that_are_all_but_zero_in_few_rows_say_nothing_of_their_class(n
     own, tied = (right.double().mean().item() for right in accuracy)
     assert tied > 0.8
     assert own > tied - 0.02
+
+
+@pytest.mark.parametrize("backend", ["gm", "kde"])
+def test_components_of_few_rows_are_told_apart_and_turning_them_helps(backend):
+    X, y = load_digits(return_X_y=True)
+    x, target = torch.from_numpy(X), torch.from_numpy(y)
+    few = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:60]
+    x = (x - x[few].mean(0)) / x[few].std(0).clamp(min=1e-9) * (x[few].std(0) > 0)
+    components = x @ torch.linalg.svd(x[few], full_matrices=False)[2].T
+
+    def accuracy(rows):
+        fitted = GenLabel(backend).fit(rows[few], target[few])
+        return (fitted.posterior(rows).argmax(1) == target).double().mean()
+
+    with pytest.warns(UserWarning, match="look like the principal components of few rows"):
+        along = accuracy(components)
+    turned = (
+        components
+        @ torch.linalg.qr(torch.randn(len(few), len(few), generator=torch.Generator().manual_seed(1)).double()).Q
+    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", "features look like")
+        assert accuracy(turned) > along + 0.2
+        accuracy(x)
