@@ -17,7 +17,7 @@ from genlabel_plugins.mixing.mixed import Mixed
 from genlabel_plugins.mixing.mixers import Mixer, make_mixer
 from genlabel_plugins.posterior import blend
 from genlabel_plugins.relabeler import GenLabel
-from genlabel_plugins.scoring import fit_copy
+from genlabel_plugins.scoring import fit_copy, fit_fold
 from genlabel_plugins.selection._epochs import Draws, Epochs
 from genlabel_plugins.selection._training_table import TrainingTable
 from genlabel_plugins.selection.candidates import Candidate
@@ -182,7 +182,9 @@ def fit_relabelers(
     x, target = table.x[rows], table.target[rows]
     relabelers = {backend: GenLabel(backend, priors=priors, **left_out) for backend in backends if backend is not None}
     return {
-        backend: fit_copy(relabeler, x, target, n_classes, torch.Generator().manual_seed(seed))
+        backend: (fit_fold if isinstance(backend, str) else fit_copy)(
+            relabeler, x, target, n_classes, torch.Generator().manual_seed(seed)
+        )
         for backend, relabeler in relabelers.items()
     }
 
