@@ -42,7 +42,8 @@ def models(seed: int) -> dict[str, ClassifierMixin]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=3, help="splits")
+    parser.add_argument("--first-seed", type=int, default=0, help="seed of the first of them")
     parser.add_argument("--quick", action="store_true", help="the smallest tables only")
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="tables whose names begin so")
     parser.add_argument("--wheels", type=Path, help="folder with the wheels that _wide_tables.py names")
@@ -60,7 +61,7 @@ def main() -> None:
         if not title.startswith(tuple(args.only)):
             continue
         found = {name: [] for name in names}
-        for seed in range(args.seeds):
+        for seed in range(args.first_seed, args.first_seed + args.seeds):
             order = np.random.RandomState(seed).permutation(len(X))
             learn, test = order[:n_rows], order[n_rows : n_rows + 1500]
             for name, model in models(seed).items():

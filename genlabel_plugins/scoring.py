@@ -111,8 +111,12 @@ def fit_copy(model: Any, x: Tensor, target: Tensor, n_classes: int, generator: t
     Raises:
         ValueError: If the last class has no row, and the model's `fit` takes no `n_classes`.
     """
-    copied = copy.deepcopy(model)
-    density = getattr(copied, "density", copied)
+    return fit_fold(copy.deepcopy(model), x, target, n_classes, generator)
+
+
+def fit_fold(model: Any, x: Tensor, target: Tensor, n_classes: int, generator: torch.Generator | None = None) -> Any:
+    """The same, of the model itself."""
+    density = getattr(model, "density", model)
     options: dict[str, Any] = {}
     if generator is not None and isinstance(density, Density):
         options["generator"] = generator
@@ -123,7 +127,7 @@ def fit_copy(model: Any, x: Tensor, target: Tensor, n_classes: int, generator: t
                 "let its fit take n_classes, or use fewer folds than that class has rows"
             )
         options["n_classes"] = n_classes
-    return copied.fit(x, target, **options)
+    return model.fit(x, target, **options)
 
 
 def hits(score: Tensor, target: Tensor) -> Tensor:

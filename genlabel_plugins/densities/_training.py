@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 MAX_GRADIENT_NORM = 5.0
 LONG = 60.0  # seconds of training from which on it is said how long it takes
+LOGGED = 10.0  # seconds between two states of a progress bar that nobody watches
 
 
 class TrainingReport(NamedTuple):
@@ -102,13 +104,16 @@ def minibatches(rows: Tensor, batch_size: int, generator: torch.Generator | None
 def progress(epochs: range, description: str, *, verbose: bool, unit: str = "epoch") -> Iterable[int]:
     """Epochs, or other units, behind a progress bar if wanted and tqdm is installed; else a long work says how long.
 
+    Where nobody watches, as in a log file, the bar is written every `LOGGED` seconds at most.
     The warning is raised once, after one unit, if all would take more than `LONG` seconds at its pace.
     """
     if verbose:
         with suppress(ModuleNotFoundError):
             from tqdm.auto import tqdm  # noqa: PLC0415 - optional
 
-            bar: Iterable[int] = tqdm(epochs, desc=description, unit=unit, leave=False)
+            is_seen = sys.stderr.isatty() or "ipykernel" in sys.modules
+            interval = 0.1 if is_seen else LOGGED
+            bar: Iterable[int] = tqdm(epochs, desc=description, unit=unit, leave=False, mininterval=interval)
             return bar
     return _forecast(epochs, description, unit)
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from genlabel_plugins._interrupts import noted_interrupts
 from genlabel_plugins.labels import LogisticLabel, NearestLabel, linear_label
 from genlabel_plugins.mixing.inputs import one_hot
 from genlabel_plugins.mixing.intrusion import TrainingSamples
@@ -17,7 +18,7 @@ from genlabel_plugins.mixing.mixed import Mixed
 from genlabel_plugins.mixing.mixers import Mixer, make_mixer
 from genlabel_plugins.posterior import blend
 from genlabel_plugins.relabeler import GenLabel
-from genlabel_plugins.scoring import fit_copy
+from genlabel_plugins.scoring import fit_copy, fit_fold
 from genlabel_plugins.selection._epochs import Draws, Epochs
 from genlabel_plugins.selection._training_table import TrainingTable
 from genlabel_plugins.selection.candidates import Candidate
@@ -177,14 +178,18 @@ def policy_of(candidate: Candidate) -> tuple[str, Any, float]:
 def fit_relabelers(
     table: TrainingTable, backends: Iterable[Any], n_classes: int, priors: Any, seed: int, **left_out: Any
 ) -> dict[Any, GenLabel]:
-    """Relabelers by backend, fitted to the rows of a table; an object is copied."""
+    """Relabelers by backend, fitted to the rows of a table; an object is copied. Ctrl-C is raised."""
     rows = slice(None) if table.density_rows is None else table.density_rows
     x, target = table.x[rows], table.target[rows]
     relabelers = {backend: GenLabel(backend, priors=priors, **left_out) for backend in backends if backend is not None}
-    return {
-        backend: fit_copy(relabeler, x, target, n_classes, torch.Generator().manual_seed(seed))
-        for backend, relabeler in relabelers.items()
-    }
+    fitted: dict[Any, GenLabel] = {}
+    with noted_interrupts() as interrupts:
+        for backend, relabeler in relabelers.items():
+            fit = fit_fold if isinstance(backend, str) else fit_copy
+            fitted[backend] = fit(relabeler, x, target, n_classes, torch.Generator().manual_seed(seed))
+            if interrupts.arrived:  # and a training, which ends on it, swallowed it
+                raise KeyboardInterrupt
+    return fitted
 
 
 def density_classifier(relabeler: GenLabel, table: TrainingTable, n_classes: int) -> GenLabel:

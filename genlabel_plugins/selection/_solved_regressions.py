@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -74,6 +75,10 @@ def solve_candidates(
     weights, biases = networks.weights[0].detach(), networks.biases[0].detach()[:, 0]
     # Two classes share the penalty that scikit-learn puts on their difference.
     strictness = (2 if n_classes == 2 else 1) * torch.stack([table.strictness / table.total for table in tables])
+
+    def c_of(m: int) -> float:
+        return candidates[m].C
+
     for clean_share in sorted({candidate.clean_share for candidate in candidates}):
         members = [m for m, candidate in enumerate(candidates) if candidate.clean_share == clean_share]
         ways = list(dict.fromkeys(policy_of(candidates[m]) for m in members))
@@ -91,14 +96,17 @@ def solve_candidates(
                 )
             rows, *others = (torch.cat(part) for part in zip(*both, strict=True))
             parts.append((pad(rows, (0, n_features - rows.shape[1])), *others))
-        chosen, stages = [], []
-        for C in sorted({candidates[m].C for m in members}):
-            chosen.append([m for m in members if candidates[m].C == C])
-            wanted = [0 if clean_share == 1 else ways.index(policy_of(candidates[m])) for m in chosen[-1]]
-            stages.append((strictness / C, torch.tensor(wanted, device=strictness.device)))
+        # Along the penalties, mixed rows cost less to solve roughly; all else costs least at once.
+        at_once = exact or clean_share == 1
+        steps = [members] if at_once else [list(some) for _, some in groupby(sorted(members, key=c_of), key=c_of)]
+        stages = []
+        for some in steps:
+            wanted = [0 if clean_share == 1 else ways.index(policy_of(candidates[m])) for m in some]
+            penalty = strictness[:, None] / strictness.new_tensor([candidates[m].C for m in some])
+            stages.append((penalty, torch.tensor(wanted, device=strictness.device)))
         x, weight, y = (pad_sequence(list(part), batch_first=True) for part in zip(*parts, strict=True))
         solutions = softmax_regressions(x, weight, y, stages, tol=EXACT if exact else ROUGH)
-        for some, (coef, intercept) in zip(chosen, solutions, strict=True):
+        for some, (coef, intercept) in zip(steps, solutions, strict=True):
             weights[..., some], biases[..., some] = coef, intercept
     return networks
 

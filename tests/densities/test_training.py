@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from genlabel_plugins import make_backend
-from genlabel_plugins.densities._training import hold_out, minibatches, private_rng, train
+from genlabel_plugins.densities._training import hold_out, minibatches, private_rng, progress, train
 
 OPTIONS = {"max_epochs": 200, "patience": 20, "batch_size": 16, "learning_rate": 0.05}
 
@@ -166,3 +166,14 @@ def test_progress_bar_is_shown_on_request_if_installed(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "tqdm.auto", None)
     monkeypatch.setitem(sys.modules, "tqdm", None)
     assert run() == ""
+
+
+def test_a_progress_bar_does_not_flood_a_log(capsys, monkeypatch):
+    pytest.importorskip("tqdm")
+    written = []
+    for is_seen in (False, True):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda is_seen=is_seen: is_seen, raising=False)
+        for _ in progress(range(20), "epochs", verbose=True):
+            time.sleep(0.02)
+        written.append(capsys.readouterr().err.count("\r"))
+    assert written[0] <= 3 < written[1]  # begun, and cleared

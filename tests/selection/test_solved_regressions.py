@@ -5,10 +5,11 @@ import pytest
 import torch
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from sklearn.datasets import load_breast_cancer, load_digits, load_wine
+from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.linear_model import LogisticRegression
 
 from genlabel_plugins.densities._components import looks_like_components
+from genlabel_plugins.selection import _softmax_regression
 from genlabel_plugins.selection._candidate_batches import CandidateBatches, MixOptions, fit_relabelers
 from genlabel_plugins.selection._softmax_regression import softmax_regressions
 from genlabel_plugins.selection._solved_regressions import solve_candidates
@@ -183,3 +184,19 @@ def test_labels_that_sum_to_one_but_for_rounding_have_a_minimum():
     wanted, found = (softmax_regressions(x, weight, part, stages, tol=1e-15) for part in (y, y * (1 + 1e-6)))
     for want, have in zip(wanted[0], found[0], strict=True):
         torch.testing.assert_close(have, want, atol=1e-5, rtol=0)
+
+
+def test_penalties_at_once_are_solved_as_one_after_another_and_as_scikit_learn(monkeypatch):
+    x, target = (torch.from_numpy(part) for part in load_iris(return_X_y=True))
+    x = ((x - x.mean(0)) / x.std(0, correction=0))[None]
+    y, weight = torch.eye(3).double()[target][None, ..., None], torch.full((1, 150), 1 / 150).double()
+    Cs = (0.01, 1.0, 100.0)
+    penalties, first = 1 / (150 * torch.tensor([Cs]).double()), torch.tensor([0])
+    [(at_once, _)] = softmax_regressions(x, weight, y, [(penalties, first.expand(3))], tol=1e-15)
+    monkeypatch.setattr(_softmax_regression, "SAFE", 0.0)  # as if exponentials could overflow
+    stages = [(penalties[:, [k]], first) for k in range(3)]
+    in_turn = torch.cat([coef for coef, _ in softmax_regressions(x, weight, y, stages, tol=1e-15)], 3)
+    torch.testing.assert_close(at_once, in_turn, atol=2e-5, rtol=0)
+    for k, C in enumerate(Cs):
+        theirs = LogisticRegression(C=C, tol=1e-12, max_iter=1000, solver="newton-cholesky").fit(x[0].numpy(), target)
+        np.testing.assert_allclose(at_once[0, :, :, k], theirs.coef_.T, atol=1e-4)

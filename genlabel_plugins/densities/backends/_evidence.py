@@ -164,9 +164,8 @@ def choose_by_evidence(scores: Tensor, target: Tensor) -> tuple[int, float]:
     gap = gap.nan_to_num(torch.inf).clamp(-1e30, 1e30).float()  # zero at the true class
     gap = gap.mT.contiguous()  # (G, K, J): to sum over few classes is many times faster across rows
     doubt = SURPRISE / scores.shape[2]
-    evidence = torch.stack(
-        [((-(gap / t).logsumexp(1)).exp() * (1 - SURPRISE) + doubt).log().double().sum(1) for t in TEMPERATURES], 1
-    )  # (G, T)
+    likelihood = (gap / gap.new_tensor(TEMPERATURES).view(-1, 1, 1, 1)).logsumexp(2).neg().exp()  # (T, G, J)
+    evidence = (likelihood * (1 - SURPRISE) + doubt).log().double().sum(2).T  # (G, T)
     best, warmth = divmod(int(evidence.argmax()), len(TEMPERATURES))
     if not float(evidence[best, warmth] - evidence[0, 0]) > LEAST_GAIN:
         return 0, 1.0

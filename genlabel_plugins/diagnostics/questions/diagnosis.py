@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import torch
 
+from genlabel_plugins._interrupts import noted_interrupts
 from genlabel_plugins.densities.registry import list_backends
 from genlabel_plugins.diagnostics.questions._folds import is_ordered
-from genlabel_plugins.diagnostics.questions._interrupts import OutOfTimeError, TimeLimit, deadline, noted_interrupts
+from genlabel_plugins.diagnostics.questions._interrupts import OutOfTimeError, TimeLimit, deadline
 from genlabel_plugins.diagnostics.questions._repeated_folds import compare_in_blocks, compare_yardsticks, next_repeat
 from genlabel_plugins.diagnostics.questions.comparison import Comparison
 from genlabel_plugins.diagnostics.questions.density_fit import BackendFit, fit_backend, is_trained

@@ -1,6 +1,8 @@
 """GenLabelClassifierCV against GenLabelClassifier in a loop, and against GridSearchCV."""
 
 import pickle
+import signal
+from contextlib import suppress
 
 import joblib
 import numpy as np
@@ -9,6 +11,7 @@ import torch
 from dask import distributed
 from sklearn import config_context
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine, make_classification
+from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import get_scorer, log_loss
 from sklearn.model_selection import GridSearchCV, GroupKFold, KFold, StratifiedKFold, cross_val_score, cross_validate
@@ -346,6 +349,27 @@ def test_weights_are_those_of_repeated_rows():
 def test_an_interrupt_is_not_mistaken_for_a_result():
     with pytest.raises(KeyboardInterrupt):
         classifier(schemes=("mixup", "genlabel"), backends=(Centroids(calls=0),)).fit(*IRIS)
+
+
+class Swallowing(Centroids):
+    """A density whose training ends on Ctrl-C and keeps what it has, as those of networks do."""
+
+    def fit(self, x, target):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return super().fit(x, target)
+
+
+@pytest.mark.parametrize("make", [lambda b: classifier(backends=(b,)), GenLabelClassifier])
+def test_an_interrupt_that_a_training_swallows_ends_the_fit(make):
+    estimator, earlier = make(Swallowing()), signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            estimator.fit(*IRIS)
+    finally:
+        signal.signal(signal.SIGINT, earlier)
+    with pytest.raises(NotFittedError):
+        estimator.predict(IRIS[0])
 
 
 def test_a_density_that_knows_its_rows_only_says_so_where_a_fold_lacks_the_last_class():
