@@ -191,11 +191,12 @@ class GenLabel(LearntState):
         y_mix = y_mix.to(torch.promote_types(y_mix.dtype, torch.float32))
         if not isinstance(gamma, Tensor) and gamma == 0:
             return y_mix
-        if self.wants_parents and parents is None:
+        wants_parents = self.wants_parents
+        if wants_parents and parents is None:
             raise ValueError(
                 "leave_parents_out and cross_fit need relabel(x, y_mix, parents=Parents(...)), got no parents"
             )
-        y_gen = self._posterior(x, parents if self.wants_parents else None)
+        y_gen = self._posterior(x, parents if wants_parents else None)
         if y_gen.shape != y_mix.shape:
             raise ValueError(
                 f"y_mix must have shape {tuple(y_gen.shape)} (rows of x, classes seen in fit), got {tuple(y_mix.shape)}"
