@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genlabel_plugins._checks import check_labels, check_positive
+from genlabel_plugins._checks import check_labels, check_positive, check_relabels
 from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.mixing.inputs import Inputs, one_hot
 from genlabel_plugins.mixing.intrusion import TrainingSamples
@@ -90,8 +90,10 @@ class PosteriorLabel(nn.Module):
 
     def __init__(self, relabeler: Any, embed: Callable[[Any], Tensor] | None = None) -> None:
         super().__init__()
-        if not isinstance(relabeler, Relabeling) and not hasattr(relabeler, "relabel"):
-            raise TypeError(f"relabeler must have a method relabel(x, y_mix), got {type(relabeler).__name__}")
+        if not isinstance(relabeler, Relabeling):
+            check_relabels(relabeler)
+        if embed is not None and not callable(embed):
+            raise TypeError(f"embed must be callable or None, got {embed!r}")
         self.relabeler = relabeler
         self.embed = embed
         self._checked = False  # the first labels are; a check waits for the device
