@@ -143,7 +143,8 @@ class Density(LearntState):
         """Centered rows in the precision of the densities, `(B, *) -> (B, D)`."""
         offset = self.offset_  # a buffer costs a microsecond each time it is looked up
         if offset is None:
-            self.check_fitted()
+            self.check_fitted()  # which may fit to what was learnt part by part
+            offset = self.offset_
         x = as_rows(x)
         if x.shape[1] != len(offset):
             raise ValueError(f"x must have the {len(offset)} features seen in fit, got {x.shape[1]}")
