@@ -96,7 +96,8 @@ def as_rows(x: Tensor) -> Tensor:
         raise ValueError(f"x must have shape (B, *) with at least one feature dimension, got {tuple(x.shape)}")
     if 0 in x.shape[1:]:
         raise ValueError(f"x must have at least one feature, got shape {tuple(x.shape)}")
-    return (x.byte() if x.dtype == torch.bool else x).flatten(1)
+    x = x.byte() if x.dtype == torch.bool else x
+    return x if x.ndim == 2 else x.flatten(1)  # rows already: each call costs microseconds
 
 
 def check_fit_inputs(x: Tensor, target: Tensor, n_classes: int | None) -> tuple[Tensor, Tensor, int]:

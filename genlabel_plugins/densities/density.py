@@ -148,7 +148,8 @@ class Density(LearntState):
         x = as_rows(x)
         if x.shape[1] != len(offset):
             raise ValueError(f"x must have the {len(offset)} features seen in fit, got {x.shape[1]}")
-        return (x.detach() - offset).to(offset.dtype)
+        centered = (x.detach() if x.requires_grad else x) - offset
+        return centered if centered.dtype == offset.dtype else centered.to(offset.dtype)
 
     def _origin(self, x: Tensor) -> Tensor:
         """Point on which rows are centered, `(N, D) -> (D,)`."""
