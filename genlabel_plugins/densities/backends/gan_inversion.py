@@ -200,11 +200,13 @@ class GANInversion(Density):
             "random": generator,
             "verbose": self.verbose,
         }
+        interrupted = False
         if self.generator_network is None:
             critic = self._make_encoder(1)
             encoder = self.encoder_ if self.amortized else self._make_encoder(self.latent_dim)
-            train_gan(self.get_submodule("generator_"), critic, encoder, self._standardized(x), target, **options)
-        if self.amortized:
+            networks = self.get_submodule("generator_"), critic, encoder
+            interrupted = train_gan(*networks, self._standardized(x), target, **options)
+        if self.amortized and not interrupted:  # one Ctrl-C ends the whole fit
             train_encoder(
                 self.encoder_,
                 x,
