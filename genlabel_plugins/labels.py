@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genlabel_plugins._checks import check_labels, check_positive, check_relabels
+from genlabel_plugins._checks import check_labels, check_positive, check_relabels, check_tensor
 from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.mixing.inputs import Inputs, one_hot
 from genlabel_plugins.mixing.intrusion import TrainingSamples
@@ -140,6 +140,7 @@ class PosteriorLabel(nn.Module):
         if not self._checked:
             check_labels(y_mix)
             self._checked = True
+        y_mix = y_mix.to(torch.promote_types(y_mix.dtype, torch.float32))
         mixed = shows_mixture(y_mix) if mixed is None else mixed
         known = {"parents": parents} if self.wants_parents else {}
         return torch.where(mixed[:, None], self.relabeler.relabel(features, y_mix, **known), y_mix)
@@ -148,6 +149,7 @@ class PosteriorLabel(nn.Module):
     def features(self, x: Any) -> Tensor:
         """Features of inputs as the relabeler knows them, `(B, *) -> (B, D)`."""
         features = x if self.embed is None else self.embed(x)
-        if not isinstance(features, Tensor):
+        if isinstance(features, Mapping):
             raise ValueError(f"embed must make one tensor of the inputs {sorted(features)}, got {self.embed}")
+        check_tensor("x" if self.embed is None else "features", features)
         return features

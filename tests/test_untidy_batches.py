@@ -14,6 +14,7 @@ from genlabel_plugins import (
     Parents,
     RatioSearch,
     Relabeling,
+    RelabelTransform,
     RunningGaussian,
     classifier_accuracy,
     intrusion_rates,
@@ -217,3 +218,26 @@ def test_a_backend_that_raises_in_the_middle_leaves_all_as_it_was():
     expected.label(X, Y)
     assert torch.equal(relabeling.label(X, Y), expected.label(X, Y))
     assert relabeling.report()["relabeled"] == expected.report()["relabeled"]
+
+
+def _unmixed(x, target):
+    return RelabelTransform(lambda x, target: (x, target), FITTED)(x, target)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"), [(TARGET + 5, "target must lie in 0..1"), *NO_TARGETS[1:2], *NO_TARGETS[5:6]]
+)
+def test_class_indices_that_a_transform_hands_on_are_checked(target, message):
+    with pytest.raises(ValueError, match=message):
+        _unmixed(X, target)
+
+
+def test_whole_numbers_that_are_labels_are_taken():
+    hard = torch.nn.functional.one_hot(TARGET, 2)
+    torch.testing.assert_close(_unmixed(X, hard)[1], hard.float())
+
+
+def test_inputs_that_a_label_policy_does_not_take_cost_one_sentence():
+    for x in (X.tolist(), X.numpy(), None):
+        with pytest.raises(ValueError, match="x must be a tensor, got a"):
+            _unmixed(x, Y)
