@@ -77,7 +77,7 @@ def versions(*names: str) -> str:
 class Results:
     """Ratios of a run, printed one by one and written as JSON for `benchmarks/compare.py`.
 
-    A ratio is an incumbent's time over ours, so that more is better, whatever the bar asks for.
+    A ratio is an incumbent's time, memory or loss over ours, so that more is better, whatever the bar asks for.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -85,7 +85,7 @@ class Results:
         self.ratios: dict[str, dict[str, float]] = {}
 
     def add(self, name: str, spread: tuple[float, float, float]) -> None:
-        """Note the least, median and greatest ratio, the incumbent's time over ours."""
+        """Note the least, median and greatest ratio, the incumbent's over ours."""
         self.ratios[name] = dict(zip(("least", "median", "greatest"), spread, strict=True))
 
     def write(self, *packages: str) -> None:

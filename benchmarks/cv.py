@@ -174,8 +174,9 @@ def speed(rounds: int, sample: int, results: Results) -> Table:
     return table
 
 
-def memory() -> Table:
-    """Most bytes held at a time, for more and more candidates."""
+def memory(results: Results) -> Table:
+    """Most bytes held at a time, for more and more candidates; written as those per candidate of the first."""
+    by_candidate = []
     table = Table("candidates", "models", "peak, MB", title="memory of tensors, iris")
     X, y = load_iris(return_X_y=True)
     for n_gammas in (6, 60, 600):
@@ -183,12 +184,18 @@ def memory() -> Table:
             schemes=("genlabel",), gammas=tuple(np.linspace(0, 1, n_gammas)), learning_rates=LEARNING_RATES
         )
         held = peak_bytes(lambda found=candidates: cross_validate(torch.from_numpy(X), torch.from_numpy(y), found))
+        by_candidate.append(held / len(candidates))
+        results.add(f"memory, {len(candidates):,} candidates", 3 * (by_candidate[0] / by_candidate[-1],))
         table.add_row(f"{len(candidates):,}", f"{N_FOLDS * len(candidates):,}", f"{held / 2**20:.0f}")
     return table
 
 
-def long_tables() -> Table:
-    """CPU time of the default search on long tables, and the most memory that the process has had until then."""
+def long_tables(results: Results) -> Table:
+    """CPU time of the default search on long tables, and the most memory that the process has had until then.
+
+    Seconds are written as those per row of the first table.
+    """
+    by_row = []
 
     def resident() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -200,6 +207,8 @@ def long_tables() -> Table:
         GenLabelClassifierCV(random_state=0).fit(X, y)
         seconds = time.process_time() - start
         name = f"{n_rows:,} x {n_features}, {n_classes} classes"
+        by_row.append(seconds / n_rows)
+        results.add(f"long, {name}", 3 * (by_row[0] / by_row[-1],))
         table.add_row(name, f"{seconds:.1f}", f"{before:.0f}", f"{resident():.0f}")
     return table
 
@@ -279,9 +288,9 @@ def main() -> None:
     elif args.predict:
         console.print(one_row(args.rounds, results))
     elif args.long:
-        console.print(long_tables())
+        console.print(long_tables(results))
     elif args.memory:
-        console.print(memory())
+        console.print(memory(results))
     else:
         console.print(speed(args.rounds, args.sample, results))
     console.print(versions("torch", "scikit-learn", "scipy", "numpy"))

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from _timing import versions
+from _timing import Results, add_json_option, versions
 from sklearn.base import ClassifierMixin
 from sklearn.datasets import load_breast_cancer, make_blobs, make_classification
 from sklearn.linear_model import LogisticRegression
@@ -81,7 +81,9 @@ def measure(model: ClassifierMixin, parts: list[np.ndarray]) -> tuple[float, flo
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="tables whose titles begin so")
+    add_json_option(parser)
     args = parser.parse_args()
+    results = Results(args.json)
     threadpool_limits(1)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of rows far outside, and of classes with fewer rows than folds
@@ -97,6 +99,9 @@ def main() -> None:
         incumbent, search = found["LogisticRegression"], found["search"]
         if search[0] < incumbent[0] - MOST_POINTS or search[1] > MOST_LOSS * incumbent[1]:
             missed.append(title)
+        results.add(f"{title}: log-loss", 3 * (incumbent[1] / search[1],))
+        results.add(f"{title}: accuracy", 3 * (search[0] / incumbent[0],))
+    results.write("torch", "scikit-learn", "numpy")
     sys.exit(f"the search loses on: {', '.join(missed)}" if missed else 0)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from _data import SETS, add_data_option, load
-from _timing import interleave, ratios
+from _timing import Results, add_json_option, interleave, ratios
 from sklearn.model_selection import train_test_split
 
 from genlabel_plugins import GenLabel, make_backend
@@ -56,7 +56,7 @@ def scores(backend: str, x, x_test, target, target_test) -> list[float]:
     return [found[0], found[2], found[1], found[3], float(genlabel.density.temperature_)]
 
 
-def costs(backend: str) -> list[str]:
+def costs(backend: str, results: Results) -> list[str]:
     """Least, median and greatest ratio of the cost of a fit to that without, one line for each shape."""
     lines = []
     for n_rows, n_features, n_classes in SHAPES:
@@ -68,12 +68,14 @@ def costs(backend: str) -> list[str]:
             )
             for choice in (None, "auto")
         }
-        least, middle, most = ratios(interleave(fits), "auto", "None")
-        lines.append(f"| {n_rows:,} x {n_features}, {n_classes} classes | {middle:.2f} ({least:.2f} to {most:.2f}) |")
+        seconds, shape = interleave(fits), f"{n_rows:,} x {n_features}, {n_classes} classes"
+        least, middle, most = ratios(seconds, "auto", "None")
+        results.add(f"fit of {backend}, {shape}", ratios(seconds, "None", "auto"))
+        lines.append(f"| {shape} | {middle:.2f} ({least:.2f} to {most:.2f}) |")
     return lines
 
 
-def page(frames: dict[str, pd.DataFrame]) -> str:
+def page(frames: dict[str, pd.DataFrame], results: Results) -> str:
     lines = [
         "# Labels by evidence",
         "",
@@ -88,6 +90,8 @@ def page(frames: dict[str, pd.DataFrame]) -> str:
     ]
     for backend, frame in frames.items():
         cells = [f"{value:.3f}" for value in frame[list(COLUMNS)].mean()]
+        gains = frame["loss before"] / frame["loss"]
+        results.add(f"held-out loss of {backend}", (gains.min(), gains.median(), gains.max()))
         lower, worse = frame["loss"] < frame["loss before"], frame["loss"] > WORSE * frame["loss before"]
         lines.append(f"| `{backend}` | " + " | ".join(cells) + f" | {int(lower.sum())} | {int(worse.sum())} |")
     for backend, frame in frames.items():
@@ -104,7 +108,7 @@ def page(frames: dict[str, pd.DataFrame]) -> str:
             f"Cost of a fit of `{backend}`, in those of a fit without, median of seven rounds (and range):",
             "",
         ]
-        lines += ["| rows | ratio |", "|---|---|", *costs(backend)]
+        lines += ["| rows | ratio |", "|---|---|", *costs(backend, results)]
     return "\n".join([*lines, ""])
 
 
@@ -113,7 +117,9 @@ def main() -> None:
     add_data_option(parser)
     parser.add_argument("--sets", nargs="+", metavar="NAME", help="by default all real ones")
     parser.add_argument("--output", type=Path, help="also write the tables as a Markdown page")
+    add_json_option(parser)
     options = parser.parse_args()
+    results = Results(options.json)
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")  # of small classes
     index = SETS.loc[options.sets] if options.sets else SETS[SETS.simulated == "no"]
@@ -125,7 +131,8 @@ def main() -> None:
                 runs[backend].append(found | {"set": name, "rows": len(parts[0])})
         print(f"\r{count} of {len(index)} sets", end="", file=sys.stderr)
     frames = {backend: pd.DataFrame(found).groupby("set").mean() for backend, found in runs.items()}
-    text = page(frames)
+    text = page(frames, results)
+    results.write("torch", "scikit-learn", "numpy")
     print(text)
     if options.output:
         options.output.write_text(text)

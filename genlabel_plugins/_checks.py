@@ -51,6 +51,26 @@ def check_positive(name: str, value: Any, *, other: str = "") -> None:
         raise ValueError(f"{name} must be {wanted}, got {value!r}")
 
 
+def check_switch(name: str, value: Any) -> None:
+    """Check an option that is on or off: the text "false" would be on.
+
+    Raises:
+        ValueError: If it is not, naming the option and the value.
+    """
+    if value not in (True, False):
+        raise ValueError(f"{name} must be True or False, got {value!r}")
+
+
+def check_relabels(relabeler: Any) -> None:
+    """Check that an object can relabel.
+
+    Raises:
+        TypeError: If it cannot, naming its type.
+    """
+    if not callable(getattr(relabeler, "relabel", None)):
+        raise TypeError(f"relabeler must have a method relabel(x, y_mix), got {type(relabeler).__name__}")
+
+
 def check_sizes(name: str, values: Any) -> None:
     """Check an option that is a sequence of whole numbers from 1.
 

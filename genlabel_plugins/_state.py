@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from genlabel_plugins._checks import check_tensor
 
 EXACT_INTEGERS = 2**24  # the largest up to which float32 holds every integer
+NOTHING: AbstractContextManager[Any] = nullcontext()
 
 
 class LearntState(nn.Module):
@@ -76,7 +77,12 @@ def not_fitted(message: str) -> Exception:
 def full_precision(x: Tensor) -> AbstractContextManager[Any]:
     """Turn autocast off on the device of `x`, where it is on: entering it costs as much as a small product."""
     device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else NOTHING
+
+
+def no_gradient() -> AbstractContextManager[Any]:
+    """Turn autograd off, where it is on: most calls come from within another that has done so."""
+    return torch.no_grad() if torch.is_grad_enabled() else NOTHING
 
 
 def as_rows(x: Tensor) -> Tensor:
@@ -90,7 +96,8 @@ def as_rows(x: Tensor) -> Tensor:
         raise ValueError(f"x must have shape (B, *) with at least one feature dimension, got {tuple(x.shape)}")
     if 0 in x.shape[1:]:
         raise ValueError(f"x must have at least one feature, got shape {tuple(x.shape)}")
-    return (x.byte() if x.dtype == torch.bool else x).flatten(1)
+    x = x.byte() if x.dtype == torch.bool else x
+    return x if x.ndim == 2 else x.flatten(1)  # rows already: each call costs microseconds
 
 
 def check_fit_inputs(x: Tensor, target: Tensor, n_classes: int | None) -> tuple[Tensor, Tensor, int]:

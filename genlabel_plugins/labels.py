@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from genlabel_plugins._checks import check_labels, check_positive
+from genlabel_plugins._checks import check_labels, check_positive, check_relabels, check_tensor
 from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.mixing.inputs import Inputs, one_hot
 from genlabel_plugins.mixing.intrusion import TrainingSamples
@@ -90,8 +90,10 @@ class PosteriorLabel(nn.Module):
 
     def __init__(self, relabeler: Any, embed: Callable[[Any], Tensor] | None = None) -> None:
         super().__init__()
-        if not isinstance(relabeler, Relabeling) and not hasattr(relabeler, "relabel"):
-            raise TypeError(f"relabeler must have a method relabel(x, y_mix), got {type(relabeler).__name__}")
+        if not isinstance(relabeler, Relabeling):
+            check_relabels(relabeler)
+        if embed is not None and not callable(embed):
+            raise TypeError(f"embed must be callable or None, got {embed!r}")
         self.relabeler = relabeler
         self.embed = embed
         self._checked = False  # the first labels are; a check waits for the device
@@ -138,6 +140,7 @@ class PosteriorLabel(nn.Module):
         if not self._checked:
             check_labels(y_mix)
             self._checked = True
+        y_mix = y_mix.to(torch.promote_types(y_mix.dtype, torch.float32))
         mixed = shows_mixture(y_mix) if mixed is None else mixed
         known = {"parents": parents} if self.wants_parents else {}
         return torch.where(mixed[:, None], self.relabeler.relabel(features, y_mix, **known), y_mix)
@@ -146,6 +149,7 @@ class PosteriorLabel(nn.Module):
     def features(self, x: Any) -> Tensor:
         """Features of inputs as the relabeler knows them, `(B, *) -> (B, D)`."""
         features = x if self.embed is None else self.embed(x)
-        if not isinstance(features, Tensor):
+        if isinstance(features, Mapping):
             raise ValueError(f"embed must make one tensor of the inputs {sorted(features)}, got {self.embed}")
+        check_tensor("x" if self.embed is None else "features", features)
         return features

@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, Self, runtime_checkable
 import torch
 from torch import Tensor
 
-from genlabel_plugins._checks import check_number, check_tensor
+from genlabel_plugins._checks import check_number, check_switch, check_tensor
 from genlabel_plugins._state import LearntState, full_precision
 from genlabel_plugins.densities._temperature import best_temperature, tone_down
 from genlabel_plugins.densities.cross_fit import CrossFit
@@ -87,12 +87,11 @@ class GenLabel(LearntState):
         _check_gamma(gamma)
         if isinstance(gamma, Tensor) and not bool(((gamma >= 0) & (gamma <= 1)).all()):
             raise ValueError(f"gamma must lie in [0, 1], got values from {gamma.min():.4g} to {gamma.max():.4g}")
-        check_number("top_k", top_k, 1, none=True)
+        check_number("top_k", top_k, 1, none=True, whole=True)
         check_number("temperature", temperature, 0)
         if not temperature > 0:
             raise ValueError(f"temperature must be positive, got {temperature}")
-        if leave_parents_out not in (True, False):
-            raise ValueError(f"leave_parents_out must be True or False, got {leave_parents_out!r}")
+        check_switch("leave_parents_out", leave_parents_out)
         if cross_fit is not None:
             check_number("cross_fit", cross_fit, 3, whole=True)
         self.density = make_backend(backend) if cross_fit is None else CrossFit(backend, n_folds=cross_fit)
@@ -191,11 +190,12 @@ class GenLabel(LearntState):
         y_mix = y_mix.to(torch.promote_types(y_mix.dtype, torch.float32))
         if not isinstance(gamma, Tensor) and gamma == 0:
             return y_mix
-        if self.wants_parents and parents is None:
+        wants_parents = self.wants_parents
+        if wants_parents and parents is None:
             raise ValueError(
                 "leave_parents_out and cross_fit need relabel(x, y_mix, parents=Parents(...)), got no parents"
             )
-        y_gen = self._posterior(x, parents if self.wants_parents else None)
+        y_gen = self._posterior(x, parents if wants_parents else None)
         if y_gen.shape != y_mix.shape:
             raise ValueError(
                 f"y_mix must have shape {tuple(y_gen.shape)} (rows of x, classes seen in fit), got {tuple(y_mix.shape)}"
@@ -245,7 +245,10 @@ def _as_prior(priors: Any) -> Tensor | None:
         if priors not in ("uniform", "empirical"):
             raise ValueError(f"priors must be 'uniform', 'empirical' or one number per class, got {priors!r}")
         return None
-    prior = torch.as_tensor(priors, dtype=torch.float64)
+    try:
+        prior = torch.as_tensor(priors, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):  # what numbers cannot be made of
+        prior = torch.empty(())
     if prior.ndim != 1 or not bool((prior >= 0).all()) or not 0 < float(prior.sum()) < torch.inf:
         raise ValueError(f"priors must be non-negative numbers, one per class, got {priors!r}")
     return prior / prior.sum()

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins._checks import check_labels, check_number, check_target, check_tensor
+from genlabel_plugins._checks import check_labels, check_number, check_relabels, check_target, check_tensor
 from genlabel_plugins._label_meter import LabelMeter, largest_entropy
 from genlabel_plugins._state import full_precision
 from genlabel_plugins.densities.parents import Parents
@@ -40,6 +40,7 @@ class Relabeling(nn.Module):
 
     Raises:
         ValueError: On an option out of range, naming the value, or `gamma` beside a `relabeler`.
+        TypeError: On a relabeler that has no `relabel`.
 
     Example:
         >>> relabeling = Relabeling(2, gamma=0.5)
@@ -69,6 +70,8 @@ class Relabeling(nn.Module):
         super().__init__()
         if gamma is not None and relabeler is not None:
             raise ValueError(f"gamma is the relabeler's own: set it there, got gamma={gamma} beside a relabeler")
+        if relabeler is not None:
+            check_relabels(relabeler)
         check_number("n_classes", n_classes, 1, whole=True)
         check_number("stats_every", stats_every, 1, whole=True)
         check_number("warmup_steps", warmup_steps, 0, whole=True)

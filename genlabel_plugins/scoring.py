@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from genlabel_plugins._checks import check_target
+from genlabel_plugins._state import as_rows
 from genlabel_plugins.densities import CrossFit, Density
 
 
@@ -60,8 +62,15 @@ def held_out(
     are as many folds as the largest class has distinct rows, if it has fewer than `n_folds`.
 
     Raises:
-        ValueError: If `n_folds` is below 2, or no class has two distinct rows.
+        ValueError: On rows or classes that no density takes, `n_folds` below 2, or no class of two distinct rows.
     """
+    rows = as_rows(x)
+    check_target(target, None, len(rows))
+    if not len(rows):
+        raise ValueError("x must have at least one row, got none")
+    n_classes = int(target.max()) + 1
+    check_target(target, max(n_classes, 1))
+    target = target.long()
     if n_folds is None:
         yield _log_joint(model, x), target
         return
@@ -73,7 +82,7 @@ def held_out(
     generator = generator or torch.Generator().manual_seed(0)
     seed = int(torch.randint(2**31, (), generator=generator))
     row = torch.arange(len(x), device=x.device)
-    distinct, group = x.flatten(1).unique(dim=0, return_inverse=True)
+    distinct, group = rows.unique(dim=0, return_inverse=True)
     if len(distinct) == len(x):
         group = row
     first = row.new_full((len(distinct),), len(x)).scatter_reduce_(0, group, row, "amin")
@@ -82,7 +91,6 @@ def held_out(
     if largest < 2:
         raise ValueError(f"n_folds={n_folds} needs a class of two distinct rows, got none in {len(x)} rows")
     folds = StratifiedKFold(min(n_folds, largest), shuffle=True, random_state=seed)
-    n_classes = int(target.max()) + 1
     for _, test in folds.split(group_target, group_target):
         is_test = torch.isin(group, torch.as_tensor(test, device=x.device))
         fitted = fit_copy(model, x[~is_test], target[~is_test], n_classes)

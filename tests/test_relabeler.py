@@ -1,5 +1,7 @@
 """The posterior, the blend and their options, against closed forms."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -71,6 +73,19 @@ def test_gamma_per_row_is_row_by_row_gamma():
     genlabel = GenLabel("gm", gamma=gamma).fit(x, target)
     one_by_one = torch.cat([genlabel.relabel(x[i : i + 1], y_mix[:1], gamma=float(gamma[i])) for i in range(90)])
     assert torch.allclose(genlabel.relabel(x, y_mix), one_by_one, atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["gm", "kde", "nn"])
+def test_threads_share_a_fitted_relabeler(backend):
+    x = torch.randn(400, 3, generator=torch.Generator().manual_seed(0))
+    genlabel, y_mix = GenLabel(backend).fit(x, torch.arange(400) % 2), torch.full((50, 2), 0.5)
+    expected = [genlabel.relabel(part, y_mix) for part in x.split(50)]
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(5):
+            for label, y in zip(
+                pool.map(lambda part: genlabel.relabel(part, y_mix), x.split(50)), expected, strict=True
+            ):
+                assert torch.equal(label, y)
 
 
 def test_a_tensor_of_gammas_outside_the_range_is_refused_or_clamped():

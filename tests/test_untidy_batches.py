@@ -11,9 +11,12 @@ from genlabel_plugins import (
     GenLabel,
     GenLabelMix,
     Mixup,
+    Parents,
     RatioSearch,
     Relabeling,
+    RelabelTransform,
     RunningGaussian,
+    classifier_accuracy,
     intrusion_rates,
     make_backend,
 )
@@ -49,11 +52,25 @@ ROW_DOORS = {
     "generative_mix": lambda x, target: GenerativeMix(FITTED)(x, target)[1],
 }
 SCORING_DOORS = {"log_prob": lambda x, _: FITTED.log_prob(x), "relabel": lambda x, _: FITTED.relabel(x, Y)}
+SCORING_DOORS |= {"ratio": lambda x, target: RatioSearch(FITTED)(x, x.flip(0), target, target, 0.5).y}
+SCORING_DOORS |= {"accuracy": lambda x, target: torch.tensor(classifier_accuracy(make_backend("gm"), x, target))}
+SCORING_DOORS |= {"calibrate": lambda x, target: GenLabel("gm").calibrate(x, target, n_folds=3)}
 SCORING_DOORS |= {"intrusion": lambda x, target: intrusion_rates(x, target, n_pairs=9).overall, "fitted": _fitted}
 LEARNING = ("gm", "kde", "nn", "running", "joint", "log_prob", "relabel", "intrusion", "column_cutmix")
 
 
-@pytest.mark.parametrize("door", [*ROW_DOORS, *SCORING_DOORS])
+NO_TARGETS = [
+    (TARGET.float(), "target must hold .*class indices.*, got torch.float32"),
+    (TARGET > 0, "target must hold .*class indices.*, got torch.bool"),
+    (TARGET[:, None], r"target must .*\(40, 1\)"),
+    (TARGET[:-1], r"must have shape .*39"),
+    (TARGET.to_sparse(), "target must be dense"),
+    (TARGET.to("meta"), "target must hold numbers, got a meta tensor"),
+    (TARGET.tolist(), "target must be a tensor, got a list"),
+]
+
+
+@pytest.mark.parametrize("door", sorted({*ROW_DOORS, *SCORING_DOORS} - {"ratio"}))
 @pytest.mark.parametrize(
     ("x", "message"),
     [
@@ -88,19 +105,13 @@ def test_truth_values_are_not_interpolated(mix):
         ROW_DOORS[mix](X > 1, TARGET)
 
 
-@pytest.mark.parametrize("door", [*ROW_DOORS, "fitted"])
+@pytest.mark.parametrize("door", [*ROW_DOORS, "fitted", "ratio"])
 @pytest.mark.parametrize(
     ("target", "message"),
     [
         (TARGET + 5, "target must lie in 0..1, got values from 5 to 6"),
         (TARGET - 1, "target must lie in 0..1, got values from -1 to 0"),
-        (TARGET.float(), "target must hold .*class indices.*, got torch.float32"),
-        (TARGET > 0, "target must hold .*class indices.*, got torch.bool"),
-        (TARGET[:, None], r"target must .*\(40, 1\)"),
-        (TARGET[:-1], r"must have shape .*39"),
-        (TARGET.to_sparse(), "target must be dense"),
-        (TARGET.to("meta"), "target must hold numbers, got a meta tensor"),
-        (TARGET.tolist(), "target must be a tensor, got a list"),
+        *NO_TARGETS,
     ],
 )
 def test_targets_that_no_door_takes_cost_one_sentence(door, target, message):
@@ -108,7 +119,31 @@ def test_targets_that_no_door_takes_cost_one_sentence(door, target, message):
         (ROW_DOORS | SCORING_DOORS)[door](X, target)
 
 
-@pytest.mark.parametrize("door", [*ROW_DOORS, "fitted", "intrusion"])
+@pytest.mark.parametrize("door", ["accuracy", "calibrate", "intrusion"])
+@pytest.mark.parametrize(
+    ("target", "message"), [(TARGET - 1, r"target must lie in 0..\d, got values from -1"), *NO_TARGETS]
+)
+def test_targets_that_no_score_takes_cost_one_sentence(door, target, message):
+    with pytest.raises(ValueError, match=message):
+        SCORING_DOORS[door](X, target)
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"target_i": TARGET.tolist()}, "target_i must be a tensor, got a list"),
+        ({"target_j": TARGET.to("meta")}, "target_j must hold numbers, got a meta tensor"),
+        ({"x_j": X.to_sparse()}, "x must be dense"),
+        ({"target_i": TARGET[:-1]}, "parents must be given for each of the 40 rows of x, got 39 in target_i"),
+    ],
+)
+def test_parents_are_as_many_tensors_as_rows(part, message):
+    parents = Parents(X, TARGET, X, TARGET)._replace(**part)
+    with pytest.raises(ValueError, match=message):
+        make_backend("kde").fit(X, TARGET).log_prob_without(X, parents)
+
+
+@pytest.mark.parametrize("door", [*ROW_DOORS, "fitted", "intrusion", "accuracy", "ratio"])
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int32])
 def test_class_indices_of_any_width_are_taken(door, dtype):
     call = (ROW_DOORS | SCORING_DOORS)[door]
@@ -183,3 +218,26 @@ def test_a_backend_that_raises_in_the_middle_leaves_all_as_it_was():
     expected.label(X, Y)
     assert torch.equal(relabeling.label(X, Y), expected.label(X, Y))
     assert relabeling.report()["relabeled"] == expected.report()["relabeled"]
+
+
+def _unmixed(x, target):
+    return RelabelTransform(lambda x, target: (x, target), FITTED)(x, target)
+
+
+@pytest.mark.parametrize(
+    ("target", "message"), [(TARGET + 5, "target must lie in 0..1"), *NO_TARGETS[1:2], *NO_TARGETS[5:6]]
+)
+def test_class_indices_that_a_transform_hands_on_are_checked(target, message):
+    with pytest.raises(ValueError, match=message):
+        _unmixed(X, target)
+
+
+def test_whole_numbers_that_are_labels_are_taken():
+    hard = torch.nn.functional.one_hot(TARGET, 2)
+    torch.testing.assert_close(_unmixed(X, hard)[1], hard.float())
+
+
+def test_inputs_that_a_label_policy_does_not_take_cost_one_sentence():
+    for x in (X.tolist(), X.numpy(), None):
+        with pytest.raises(ValueError, match="x must be a tensor, got a"):
+            _unmixed(x, Y)

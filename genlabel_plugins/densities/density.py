@@ -7,7 +7,15 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from genlabel_plugins._state import LearntState, accumulator, as_rows, check_fit_inputs, full_precision, not_fitted
+from genlabel_plugins._state import (
+    LearntState,
+    accumulator,
+    as_rows,
+    check_fit_inputs,
+    full_precision,
+    no_gradient,
+    not_fitted,
+)
 from genlabel_plugins.densities.parents import Parents
 
 
@@ -90,7 +98,7 @@ class Density(LearntState):
         rows = self._rows(x)
         if not len(rows):
             return rows.new_empty(0, len(self.class_count_))
-        with torch.no_grad(), full_precision(x):
+        with no_gradient(), full_precision(x):
             return self._of_all_classes(self._log_prob(rows))
 
     @property
@@ -120,7 +128,7 @@ class Density(LearntState):
             compact = ((self.class_count_ > 0).cumsum(0) - 1).clamp(min=0)
             target_i, target_j = compact[target_i], torch.where(target_j < 0, -1, compact[target_j])
         known = Parents(x_i, target_i, x_j, target_j)
-        with torch.no_grad(), full_precision(x):
+        with no_gradient(), full_precision(x):
             return self._of_all_classes(self._log_prob_without(rows, known))
 
     def _of_all_classes(self, log_prob: Tensor) -> Tensor:
@@ -133,11 +141,15 @@ class Density(LearntState):
 
     def _rows(self, x: Tensor) -> Tensor:
         """Centered rows in the precision of the densities, `(B, *) -> (B, D)`."""
-        self.check_fitted()
-        offset, x = self.offset_, as_rows(x)  # a buffer costs a microsecond each time it is looked up
+        offset = self.offset_  # a buffer costs a microsecond each time it is looked up
+        if offset is None:
+            self.check_fitted()  # which may fit to what was learnt part by part
+            offset = self.offset_
+        x = as_rows(x)
         if x.shape[1] != len(offset):
             raise ValueError(f"x must have the {len(offset)} features seen in fit, got {x.shape[1]}")
-        return (x.detach() - offset).to(offset.dtype)
+        centered = (x.detach() if x.requires_grad else x) - offset
+        return centered if centered.dtype == offset.dtype else centered.to(offset.dtype)
 
     def _origin(self, x: Tensor) -> Tensor:
         """Point on which rows are centered, `(N, D) -> (D,)`."""

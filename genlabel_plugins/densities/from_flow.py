@@ -9,6 +9,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from genlabel_plugins._checks import check_switch
 from genlabel_plugins.densities.network_density import NetworkDensity
 
 
@@ -51,6 +52,7 @@ class FromFlow(NetworkDensity):
             raise TypeError(f"flow must have log_prob or condition, or make a distribution when called, got {flow!r}")
         if next(_Flow(flow).parameters(), None) is None:
             raise ValueError(f"flow must have parameters to train, got {flow!r} without: PerClass lifts what has none")
+        check_switch("conditional", conditional)
         # In a list, so that the flow, which is never trained itself, is no submodule.
         self._given = [flow]
         self.conditional = conditional

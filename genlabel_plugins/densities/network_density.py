@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins._checks import check_number, check_positive
+from genlabel_plugins._checks import check_number, check_positive, check_switch
 from genlabel_plugins.densities._temperature import needed_temperature
 from genlabel_plugins.densities._training import hold_out, private_rng, train
 from genlabel_plugins.densities.backends._class_units import (
@@ -101,6 +101,7 @@ class NetworkDensity(Density):
         check_number("patience", patience, 0, whole=True)
         check_positive("learning_rate", learning_rate)
         check_number("batch_size", batch_size, 1, whole=True)
+        check_switch("verbose", verbose)
         check_number("validation_fraction", validation_fraction, -math.inf)
         if not 0 < validation_fraction < 1:
             raise ValueError(f"validation_fraction must lie between 0 and 1, got {validation_fraction}")

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from genlabel_plugins._checks import check_tensor
 from genlabel_plugins._state import LearntState, accumulator, as_rows
 
 BITS = 44  # of a place along the line on which rows are found again; as many lie between two classes
@@ -38,6 +39,7 @@ class Parents(NamedTuple):
     def check(self, n_rows: int) -> None:
         """Raise `ValueError` unless there are parents of so many rows, with class indices."""
         for name, part in self._asdict().items():
+            check_tensor(name, part)
             if len(part) != n_rows:
                 raise ValueError(f"parents must be given for each of the {n_rows} rows of x, got {len(part)} in {name}")
             if name.startswith("target") and (part.ndim != 1 or part.is_floating_point()):

@@ -11,7 +11,15 @@ from torch import Tensor
 from torch import distributed as dist
 
 from genlabel_plugins._checks import check_number, check_target
-from genlabel_plugins._state import LearntState, accumulator, as_rows, check_fit_inputs, full_precision, not_fitted
+from genlabel_plugins._state import (
+    LearntState,
+    accumulator,
+    as_rows,
+    check_fit_inputs,
+    full_precision,
+    no_gradient,
+    not_fitted,
+)
 from genlabel_plugins.densities._moments import class_moments
 from genlabel_plugins.densities._ranks import all_gather_states
 
@@ -214,7 +222,7 @@ class RunningGaussian(LearntState):
         """
         if self.mean_ is None:
             raise not_fitted("RunningGaussian has seen no batch: call update(x, target) first")
-        with torch.no_grad(), full_precision(x):
+        with no_gradient(), full_precision(x):
             seen = self.class_count_ > 0
             typical = self.variance_.nanmean()
             variance = torch.where(torch.isfinite(self.variance_), self.variance_, typical)

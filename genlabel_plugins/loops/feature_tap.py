@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
-import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -49,8 +48,7 @@ class FeatureTap:
                 raise ValueError(f"{type(module).__name__} must get its input in first place, not by name")
             self.overwritten = self.features is not None
             self.features = args[0].detach().flatten(1)
-            if not torch.compiler.is_compiling():
-                self.joining = _joining()
+            self.joining = _joining()
 
     @property
     def __name__(self) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate
 
+from genlabel_plugins._checks import check_switch
 from genlabel_plugins.labels import LabelPolicy, PosteriorLabel, linear_label
 from genlabel_plugins.loops.mixed_batch import MixedBatch
 from genlabel_plugins.loops.resuming import KeepsGenerator, watch_for_resume
@@ -51,6 +52,7 @@ class LabeledMix(KeepsGenerator):
         super().__init__()
         if embed is not None and not isinstance(label, Relabeling):
             raise ValueError(f"embed goes with a Relabeling as label, got it beside {label!r}")
+        check_switch("keep_clean", keep_clean)
         self.mix = mix
         self.label = PosteriorLabel(label, embed) if isinstance(label, Relabeling) else label
         self.keep_clean = keep_clean

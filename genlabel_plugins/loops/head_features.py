@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genlabel_plugins._checks import check_switch
 from genlabel_plugins.loops.feature_tap import FeatureTap
 
 
@@ -34,6 +35,7 @@ class HeadFeatures:
     """
 
     def __init__(self, model: nn.Module, head: str | Sequence[nn.Module], *, concatenated: bool = False) -> None:
+        check_switch("concatenated", concatenated)
         self.model: Any = _unwrapped(model)
         if isinstance(head, str):
             known = dict(self.model.named_modules())

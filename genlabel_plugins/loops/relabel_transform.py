@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from genlabel_plugins._checks import check_target
 from genlabel_plugins.labels import PosteriorLabel
 from genlabel_plugins.loops._kornia_labels import class_shares, kornia_mixers
 from genlabel_plugins.mixing.inputs import one_hot
@@ -47,7 +48,7 @@ class RelabelTransform(nn.Module):
         self.transform = transform
         self.label = PosteriorLabel(relabeler, embed)
         self.label.refuse_parents("a transform of another library does not tell them: use GenLabelMix")
-        self._checked = False  # the first class indices of kornia are; a check waits for the device
+        self._checked = self._indices_checked = False  # kornia's first labels, first indices: a check waits
 
     def forward(self, *batch: Any) -> tuple[Any, Tensor]:
         """Call the transform with whatever it takes and correct the labels that it returns."""
@@ -56,7 +57,10 @@ class RelabelTransform(nn.Module):
         x_mix, y_mix = self.transform(*batch)
         ran = [mixer for mixer, params in zip(mixers, before, strict=True) if mixer._params is not params]
         if isinstance(y_mix, Tensor) and y_mix.ndim == 1 and not y_mix.is_floating_point():
-            return x_mix, one_hot(y_mix, n_classes_of(self.label.relabeler), torch.zeros((), device=y_mix.device))
+            n_classes = n_classes_of(self.label.relabeler)
+            check_target(y_mix, None if self._indices_checked else n_classes)
+            self._indices_checked = True
+            return x_mix, one_hot(y_mix, n_classes, torch.zeros((), device=y_mix.device))
         if not ran:
             return x_mix, self.label.relabel(x_mix, y_mix)
         if len(ran) > 1:

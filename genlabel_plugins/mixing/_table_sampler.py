@@ -17,7 +17,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_feature_names, _check_n_features, check_consistent_length
 from torch import Tensor
 
-from genlabel_plugins._checks import check_number
+from genlabel_plugins._checks import check_number, check_switch
 from genlabel_plugins.densities import CrossFit, FromClassifier
 from genlabel_plugins.densities.backends.mixed_types import MixedTypes, encode_rows
 from genlabel_plugins.densities.registry import make_backend
@@ -132,6 +132,7 @@ class TableSampler(BaseEstimator, ABC):  # type: ignore[misc]
         check_number("alpha", self.alpha, -np.inf)
         if not 0 < self.alpha < np.inf:
             raise ValueError(f"alpha must be a positive number, got {self.alpha}")
+        check_switch("soft_labels", self.soft_labels)
 
     @abstractmethod
     def _learn(self, rows: Rows) -> None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from genlabel_plugins._checks import check_number, check_tensor
+from genlabel_plugins._checks import check_number, check_target, check_tensor
 from genlabel_plugins._state import accumulator, full_precision
 from genlabel_plugins.densities._segments import LogRatio, closest_position, tempered
 from genlabel_plugins.mixing.inputs import Inputs, one_hot
@@ -100,6 +100,7 @@ class RatioSearch:
         self.tolerance = tolerance
         self.encode = encode
         self.decode = decode
+        self._checked = False  # classes are, in the first call: a check waits for the device
 
     def __call__(self, x_i: Tensor, x_j: Tensor, c_i: Tensor, c_j: Tensor, lam: Tensor | float) -> GenerativeMixed:
         """Mix pairs of samples.
@@ -118,10 +119,13 @@ class RatioSearch:
                 f"x_i and x_j must have one dtype and shape, got {x_i.dtype} {tuple(x_i.shape)} and "
                 f"{x_j.dtype} {tuple(x_j.shape)}"
             )
+        n_classes = n_classes_of(self.relabeler)
+        for target in (c_i, c_j):
+            check_target(target, None if self._checked else n_classes, len(x_i))
+        self._checked = True
         partner = torch.arange(len(x_i), 2 * len(x_i), device=x_i.device)
         lam = torch.as_tensor(lam, device=x_i.device).expand(len(x_i))
-        x_mix, share, attained = self.mix(torch.cat([x_i, x_j]), torch.cat([c_i, c_j]), partner, lam)
-        n_classes = n_classes_of(self.relabeler)
+        x_mix, share, attained = self.mix(torch.cat([x_i, x_j]), torch.cat([c_i, c_j]).long(), partner, lam)
         y = torch.lerp(one_hot(c_j, n_classes, share), one_hot(c_i, n_classes, share), share[:, None])
         return GenerativeMixed(x_mix, y, attained)
 

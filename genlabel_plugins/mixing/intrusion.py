@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from genlabel_plugins._checks import check_number
 from genlabel_plugins._state import check_fit_inputs
 from genlabel_plugins.densities import make_backend
 from genlabel_plugins.mixing.inputs import Inputs, interpolate, map_inputs, one_hot
@@ -149,6 +150,7 @@ class ExcludeIntrusion(nn.Module):
         super().__init__()
         if how not in ("drop", "redraw"):
             raise ValueError(f"how must be 'drop' or 'redraw', got {how!r}")
+        check_number("max_draws", max_draws, 0, whole=True)
         self.mix = mix
         self.samples = TrainingSamples(x, target)
         self.how = how

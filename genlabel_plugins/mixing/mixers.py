@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from genlabel_plugins._checks import check_number, check_positive, check_target
+from genlabel_plugins._checks import check_number, check_positive, check_switch, check_target
 from genlabel_plugins.mixing.inputs import (
     Inputs,
     check_batch,
@@ -67,6 +67,7 @@ class Mixer(ABC):
         if not callable(alpha):
             check_positive("alpha", alpha, other="a callable")
         check_number("n_classes", n_classes, 1, whole=True)
+        check_switch("per_sample", per_sample)
         self.n_classes = n_classes
         self.alpha = alpha
         self.pairing = pairing

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from genlabel_plugins import CrossFit, Mixed, list_backends
-from genlabel_plugins._checks import check_number, check_positive, check_stop_mixing, first_clean_epoch
+from genlabel_plugins._checks import check_number, check_positive, check_stop_mixing, check_switch, first_clean_epoch
 from genlabel_plugins.mixing import Pairing, PairingName
 
 Mix = Literal["mixup", "cutmix", "column_cutmix", "generative"]
@@ -49,12 +49,14 @@ class Options:
         if isinstance(self.backend, str) and self.backend not in choices:
             raise ValueError(f"backend must be one of {choices} or an object, got {self.backend!r}")
         check_number("gamma", self.gamma, 0, 1)
-        check_number("top_k", self.top_k, 1, none=True)
-        check_number("warmup_epochs", self.warmup_epochs, 0, none=True)
+        check_number("top_k", self.top_k, 1, none=True, whole=True)
+        check_number("warmup_epochs", self.warmup_epochs, 0, none=True, whole=True)
         check_stop_mixing(self.stop_mixing)
         check_number("cross_fit", self.cross_fit, 3, none=True, whole=True)
-        for name in ("alpha", "temperature"):
-            check_positive(name, getattr(self, name))
+        for name in ("keep_clean", "fresh_head", "leave_parents_out"):
+            check_switch(name, getattr(self, name))
+        check_positive("alpha", self.alpha)
+        check_positive("temperature", self.temperature)
         for name, known in (("mix", Mix), ("pairing", PairingName)):
             chosen = getattr(self, name)
             if not callable(chosen) and chosen not in get_args(known):

@@ -11,6 +11,7 @@ from timm.utils.model import unwrap_model
 from torch import Tensor, nn
 
 from genlabel_plugins import GenLabelLoss, HeadFeatures
+from genlabel_plugins._checks import check_switch
 from genlabel_plugins.loops import MixedBatch
 from genlabel_plugins.mixing import map_inputs
 from genlabel_timm.clean_batches import CleanBatches
@@ -74,6 +75,7 @@ class GenLabelCriterion(GenLabelLoss):
             raise ValueError(f"options go with a model, got {sorted(options)} beside a {type(mixup).__name__}")
         if mixup.features is None:
             raise ValueError(f"{type(mixup).__name__} needs a model: call attach(model) first")
+        check_switch("keep_clean", keep_clean)
         super().__init__(base, mixup, mixup.features, mixup.relabeling)
         self.keep_clean = mixup.keep_clean = keep_clean
         self.clean_batches = None if loader is None else CleanBatches(loader)

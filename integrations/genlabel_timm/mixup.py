@@ -10,7 +10,7 @@ from timm.data.mixup import Mixup, mixup_target
 from torch import Tensor, nn
 
 from genlabel_plugins import Parents, Relabeler, Relabeling
-from genlabel_plugins._checks import check_target
+from genlabel_plugins._checks import check_target, check_tensor
 from genlabel_plugins.loops import MixedBatch, watch_for_resume
 from genlabel_plugins.relabeling import BETA, shows_mixture
 from genlabel_timm.model_features import ModelFeatures
@@ -158,6 +158,9 @@ class GenLabelMixup(AttachedMixup):
         """Mix in place and label, `(B, *), (B,) -> (B, *), (B, C)`."""
         if not isinstance(x, Tensor):
             raise TypeError(f"GenLabelMixup mixes one tensor, not augmentation splits, got {type(x).__name__}")
+        check_tensor("x", x)
+        if not x.is_floating_point():
+            raise ValueError(f"x must be floating point to be mixed in place, got {x.dtype}")
         if len(x) % 2:
             raise ValueError(
                 f"timm mixes a batch with its mirror image: it must be even, got {len(x)}; set drop_last=True"

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from genlabel_plugins import Mixed, Relabeling
-from genlabel_plugins._checks import check_stop_mixing
+from genlabel_plugins._checks import check_stop_mixing, check_switch
 from genlabel_plugins._files import write_whole
 from genlabel_plugins.mixing import clean_first, make_mixer, one_hot
 from genlabel_transformers.layer_mix import Layer, LayerMix
@@ -114,6 +114,7 @@ class GenLabelTrainer(Trainer):  # type: ignore[misc]
                 "per_device_train_batch_size is 1: a row alone has no partner, so none is mixed", stacklevel=2
             )
         check_stop_mixing(stop_mixing)
+        check_switch("keep_clean", keep_clean)
         self.layer, self.space, self.head, self.keep_clean, self.stop_mixing = (
             layer,
             space,

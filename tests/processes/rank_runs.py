@@ -269,14 +269,19 @@ def tabular(**options):
 
 
 def join():
-    """Two batches on the first rank, one on the others, in a plain loop under `ddp.join()`."""
+    """Two batches on the first rank, one on the others, in a plain loop under `ddp.join()`, compiled inside or out."""
     said = []
-    for fitted in (False, True):
+    plain = DistributedDataParallel
+    inside, outside = (
+        lambda model: plain(torch.compile(model, backend="eager")),
+        lambda model: torch.compile(plain(model), backend="eager"),
+    )
+    for fitted, wrap in ((True, plain), (False, plain), (False, inside), (False, outside)):
         network_ = network()
         features, mix = HeadFeatures(network_, "2"), LabeledMix(Mixup(3))
         relabeler = GenLabel("gm").fit(features(X), TARGET) if fitted else None
         criterion = GenLabelLoss(nn.CrossEntropyLoss(), mix, features, Relabeling(3, relabeler=relabeler))
-        model = DistributedDataParallel(network_)
+        model = wrap(network_)
         try:
             with model.join():
                 for step in range(2 - min(dist.get_rank(), 1)):

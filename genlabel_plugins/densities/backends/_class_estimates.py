@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import warnings
+from numbers import Real
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -169,7 +170,7 @@ def variances(covariance: Tensor, diagonal: bool) -> Tensor:
 
 def check_shrinkage(shrinkage: Shrinkage | float) -> None:
     """Raise `ValueError` on what is no shrinkage."""
-    if shrinkage not in get_args(Shrinkage) and (isinstance(shrinkage, str) or not 0 <= shrinkage <= 1):
+    if shrinkage not in get_args(Shrinkage) and not (isinstance(shrinkage, Real) and 0 <= float(shrinkage) <= 1):
         raise ValueError(f"shrinkage must be a float in [0, 1] or one of {get_args(Shrinkage)}, got {shrinkage!r}")
 
 

@@ -131,7 +131,7 @@ def train_gan(
     learning_rate: float,
     random: torch.Generator,
     verbose: bool,
-) -> None:
+) -> bool:
     r"""Train a generator by the regularized relativistic loss, and an encoder beside it.
 
     With :math:`\Delta = D(x, c) - D(G(w, c), c)`, the critic descends
@@ -152,6 +152,9 @@ def train_gan(
         random: Source of randomness on the CPU.
         verbose: Show a progress bar.
 
+    Returns:
+        Whether Ctrl-C ended the training.
+
     Reference:
         Huang et al., The GAN is dead; long live the GAN! A modern GAN baseline, NeurIPS 2024;
         Che et al., Mode regularized generative adversarial networks, ICLR 2017.
@@ -161,6 +164,7 @@ def train_gan(
     rows = torch.arange(len(x), device=x.device)
     optimizers = [torch.optim.Adam(net.parameters(), learning_rate, betas=(0.0, 0.99)) for net in (critic, players)]
     schedules = [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max_epochs) for optimizer in optimizers]
+    interrupted = False
     with private_rng(random), torch.enable_grad():
         try:
             for _ in progress(range(max_epochs), "GAN", verbose=verbose):
@@ -175,10 +179,12 @@ def train_gan(
                 for schedule in schedules:
                     schedule.step()
         except KeyboardInterrupt:
+            interrupted = True
             warnings.warn("the GAN's training was interrupted: the state reached so far is kept", stacklevel=2)
     for net in (generator, critic, encoder):
         net.zero_grad()
         net.eval().requires_grad_(False)
+    return interrupted
 
 
 def train_encoder(

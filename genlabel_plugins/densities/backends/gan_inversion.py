@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins._checks import check_number, check_positive, check_sizes
+from genlabel_plugins._checks import check_number, check_positive, check_sizes, check_switch
 from genlabel_plugins._state import accumulator, as_rows, full_precision
 from genlabel_plugins.densities._quasi_newton import minimize
 from genlabel_plugins.densities._training import private_rng
@@ -110,6 +110,8 @@ class GANInversion(Density):
         check_number("batch_size", batch_size, 1, whole=True)
         check_positive("learning_rate", learning_rate)
         check_sizes("hidden_features", hidden_features)
+        check_switch("amortized", amortized)
+        check_switch("verbose", verbose)
         if generator_network is not None and not callable(generator_network):
             raise ValueError(f"generator_network must be callable as G(w, c), got {generator_network!r}")
         if image_shape is not None:
@@ -198,11 +200,13 @@ class GANInversion(Density):
             "random": generator,
             "verbose": self.verbose,
         }
+        interrupted = False
         if self.generator_network is None:
             critic = self._make_encoder(1)
             encoder = self.encoder_ if self.amortized else self._make_encoder(self.latent_dim)
-            train_gan(self.get_submodule("generator_"), critic, encoder, self._standardized(x), target, **options)
-        if self.amortized:
+            networks = self.get_submodule("generator_"), critic, encoder
+            interrupted = train_gan(*networks, self._standardized(x), target, **options)
+        if self.amortized and not interrupted:  # one Ctrl-C ends the whole fit
             train_encoder(
                 self.encoder_,
                 x,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Real
 from typing import Literal, get_args
 
 import torch
@@ -97,7 +98,8 @@ class KernelDensity(ReservoirDensity):
         check_shrinkage(shrinkage)
         if regularization not in ("auto", None):
             raise ValueError(f"regularization must be 'auto' or None, got {regularization!r}")
-        if bandwidth not in get_args(Bandwidth) and (isinstance(bandwidth, str) or not 0 < bandwidth < math.inf):
+        positive = isinstance(bandwidth, Real) and 0 < float(bandwidth) < math.inf
+        if not positive and bandwidth not in get_args(Bandwidth):
             raise ValueError(f"bandwidth must be a positive float or one of {get_args(Bandwidth)}, got {bandwidth!r}")
         check_number("reg_covar", reg_covar, 0)
         self.bandwidth = bandwidth

@@ -9,7 +9,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins._checks import check_number
+from genlabel_plugins._checks import check_number, check_switch
 from genlabel_plugins.densities._training import TrainingReport, hold_out, private_rng, train
 from genlabel_plugins.densities.backends._class_units import standard_normal_log_prob
 from genlabel_plugins.densities.network_density import NetworkDensity
@@ -92,6 +92,7 @@ class NormalizingFlow(NetworkDensity):
             raise ValueError(f"engine must be one of {get_args(Engine)}, got {engine!r}")
         for name, number in (("n_layers", n_layers), ("hidden_features", hidden_features)):
             check_number(name, number, 1, whole=True)
+        check_switch("conditional", conditional)
         self.flow = flow
         self.engine = engine
         self.conditional = conditional

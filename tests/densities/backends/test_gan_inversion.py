@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from genlabel_plugins import GenLabel
 from genlabel_plugins.densities._quasi_newton import minimize
+from genlabel_plugins.densities.backends import _gan_training, gan_inversion
 from genlabel_plugins.densities.backends.gan_inversion import GANInversion
 
 CHEAP = {"max_epochs": 2, "hidden_features": (16, 16), "n_restarts": 8, "n_steps": 3}
@@ -273,3 +274,22 @@ def test_shapes_that_do_not_fit() -> None:
         GANInversion(image_shape=(1, 2, 2)).fit(x, target)
     with pytest.raises(ValueError, match="sides of at least 4"):
         GANInversion(image_shape=(3, 1, 1)).fit(x, target)
+
+
+def test_an_interrupt_ends_the_whole_fit_and_keeps_what_is_learnt(monkeypatch):
+    steps = []
+
+    def descend(*args):
+        steps.append(args)
+        if len(steps) > 5:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    original = _gan_training._descend
+    monkeypatch.setattr(_gan_training, "_descend", descend)
+    monkeypatch.setattr(gan_inversion, "train_encoder", None)  # would be called
+    x = rows(60)
+    with pytest.warns(UserWarning, match="GAN's training was interrupted: the state reached so far is kept"):
+        gan = GANInversion(**CHEAP | {"max_epochs": 50}).fit(x, torch.arange(60) % 2)
+    assert len(steps) == 6
+    assert torch.isfinite(gan.log_prob(x)).all()

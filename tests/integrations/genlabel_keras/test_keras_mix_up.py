@@ -1,5 +1,6 @@
 """GenLabel's labels in the real MixUp layer of Keras, on the torch backend."""
 
+import copy
 import threading
 
 import keras
@@ -134,6 +135,28 @@ def test_workers_of_a_loader_draw_numbers_of_their_own(batch):
         runs.append(torch.stack(list(loader)).flatten(1))
     assert torch.equal(*runs)
     assert (torch.cdist(runs[0], runs[0]) + torch.eye(4) > 0.5).all()
+
+
+@pytest.mark.parametrize("joint", [False, True])
+def test_a_layer_made_anew_goes_on_with_the_same_labels(batch, joint):
+    images, target, labels = batch
+    batch = {"images": images, "labels": labels}
+
+    def make(seed):
+        density = None if joint else fitted(images, target, gamma=0.5)
+        relabeling = Relabeling(3, relabeler=density, warmup_steps=5)
+        return relabeling, GenLabelMixUp(relabeling, alpha=0.4, seed=seed)
+
+    relabeling, layer = make(0)
+    for _ in range(2):
+        layer(batch)
+    state = copy.deepcopy({"relabeling": relabeling.state_dict(), "draws": layer.generator.state.value.clone()})
+    expected = [layer(batch)["labels"] for _ in range(2)]
+    relabeling, layer = make(7)
+    relabeling.load_state_dict(state["relabeling"])
+    layer.generator.state.assign(state["draws"])
+    for y in expected:
+        assert torch.equal(layer(batch)["labels"], y)
 
 
 def test_statistics_follow_clean_rows(batch):

@@ -337,3 +337,16 @@ def test_parents_are_the_rows_that_timm_mixed(latent: bool) -> None:
         without = GenLabel("nn").fit(rows[kept], target[kept], n_classes=C)
         expected = without.relabel(mixed[n : n + 1], y_mix[n : n + 1])
         torch.testing.assert_close(y[n : n + 1], expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(4, 3, 8, 8).to_sparse(), "x must be dense"),
+        (torch.zeros(4, 3, 8, 8, dtype=torch.uint8), "x must be floating point to be mixed in place, got torch.uint8"),
+        (torch.zeros(4, 3, 8, 8, device="meta"), "x must hold numbers, got a meta tensor"),
+    ],
+)
+def test_images_that_are_not_mixed_in_place_cost_one_sentence(x, message):
+    with pytest.raises(ValueError, match=message):
+        GenLabelMixup(mixup_alpha=1.0, num_classes=2)(x, torch.arange(4) % 2)
