@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# keras 3.15.1 (torch backend; the layer has the same line for all): MixUp on a dictionary with "segmentation_masks" blends each mask
-# not with that of its partner but with B single numbers, the first ones of the flattened batch, since numpy.take is called
-# without an axis; broadcast along the last axis. Masks of one channel come out with B channels; one-hot masks of as many
+# keras 3.15.1: MixUp on a dictionary with "segmentation_masks" blends each mask not with that of its partner but with B single
+# numbers, the first ones of the flattened batch, since numpy.take is called without an axis (seen on the torch backend; the line is
+# the same for all). They are broadcast along the last axis: masks of one channel come out with B channels; one-hot masks of as many
 # classes as there are images in the batch keep their shape, and are wrong in silence. Images and labels are mixed rightly.
 # Seen below: four masks that are each of one class all over, so that every pixel should be the mixed label of its image.
 set -euo pipefail
