@@ -28,6 +28,7 @@ from genlabel_plugins.relabeler import GenLabel
 
 N_MIXED = 2000
 N_SHOWN = 2000  # of the rows, where there are more
+N_QUICK = 500  # rows of a trial
 COLORS = "tab10"
 
 
@@ -184,6 +185,8 @@ def _mixing_and_boundaries(bandwidths: dict[str, float | None], path: Path, quic
     axes = figure.subplots(len(bandwidths), len(titles), squeeze=False)
     for row, (name, bandwidth) in zip(axes, bandwidths.items(), strict=True):
         x, y = SYNTHETIC[name](0)
+        if quick:  # rows stand class by class
+            x, y = (part[:: max(1, len(y) // N_QUICK)] for part in (x, y))
         n_classes = int(y.max()) + 1
         rows, target = torch.from_numpy(x), torch.from_numpy(y)
         backend = (
