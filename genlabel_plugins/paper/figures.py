@@ -24,6 +24,7 @@ from genlabel_plugins.paper.runs import TRAININGS
 from genlabel_plugins.paper.statistics import by_set
 from genlabel_plugins.paper.synthetic import CORNERS as CUBE
 from genlabel_plugins.paper.synthetic import SYNTHETIC, cube
+from genlabel_plugins.paper.tables import fitting_sets
 from genlabel_plugins.relabeler import GenLabel
 
 N_MIXED = 2000
@@ -117,7 +118,8 @@ def figure_6(path: Path, summary: pd.DataFrame) -> None:
     """What GenLabel (CV) gains over mixup, over the sets that a density fits."""
     figure, axes = subplots(2)
     for axis, alpha in zip(axes, (1, 2), strict=True):
-        runs = summary[summary.experiment == f"logistic regression, alpha {alpha}"]
+        experiment = f"logistic regression, alpha {alpha}"
+        runs = summary[(summary.experiment == experiment) & summary.set.isin(fitting_sets(summary, experiment))]
         table = by_set(runs, ("mixup", "GenLabel (CV)"), "accuracy") if len(runs) else pd.DataFrame()
         gain = 100 * (table["GenLabel (CV)"] - table["mixup"]) if len(table) else []
         axis.hist(gain, bins=30)
@@ -186,7 +188,8 @@ def _mixing_and_boundaries(bandwidths: dict[str, float | None], path: Path, quic
     for row, (name, bandwidth) in zip(axes, bandwidths.items(), strict=True):
         x, y = SYNTHETIC[name](0)
         if quick:  # rows stand class by class
-            x, y = (part[:: max(1, len(y) // N_QUICK)] for part in (x, y))
+            step = max(1, len(y) // N_QUICK)
+            x, y = x[::step], y[::step]
         n_classes = int(y.max()) + 1
         rows, target = torch.from_numpy(x), torch.from_numpy(y)
         backend = (
