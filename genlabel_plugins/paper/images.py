@@ -100,6 +100,9 @@ def _train(
 ) -> nn.Sequential:
     generator = torch.Generator().manual_seed(seed)
     n_classes = int(target.max()) + 1
+    warmup = -(
+        -len(x) // BATCH_SIZE
+    )  # Algorithm 3 from the second epoch on: labels of features at random feed on themselves
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = conv_net(tuple(x.shape[1:]), n_classes)
@@ -110,7 +113,7 @@ def _train(
             n_classes,
             alpha=ALPHA,
             generator=generator,
-            relabeler=Relabeling(n_classes, gamma=GAMMA) if scheme.label == "genlabel" else None,  # Algorithm 3
+            relabeler=Relabeling(n_classes, gamma=GAMMA, warmup_steps=warmup) if scheme.label == "genlabel" else None,
             embed=model[:-1],
             layers=("", "1", "2"),
             head="3",
