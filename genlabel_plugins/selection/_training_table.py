@@ -106,13 +106,13 @@ class TrainingTable(NamedTuple):
             share = None
         z = (x - mean) / scale
         basis = None
-        is_wide = z.shape[1] > len(z)
-        if in_span and (is_wide or not standardize):
-            basis = torch.eye(z.shape[1]).to(z)
-            if is_wide:
-                _, size, directions = torch.linalg.svd(z, full_matrices=False)
-                basis = directions[size > RANK_TOLERANCE * size[0]].T
-            basis = basis @ even_directions(basis.shape[1]).to(z)
+        if in_span and z.shape[1] > len(z):
+            _, size, directions = torch.linalg.svd(z, full_matrices=False)
+            directions = directions[size > RANK_TOLERANCE * size[0]]
+            basis = directions.T @ even_directions(len(directions)).to(z)
+        elif in_span and not standardize:
+            basis = even_directions(z.shape[1]).to(z)
+        if basis is not None:
             z = z @ basis
         strictness = torch.ones_like(total) if standardize else scale[0] ** -2
         return cls(z.float(), target, share, density_rows, mean, scale, basis, total, strictness)

@@ -201,9 +201,15 @@ def warn_if_few(estimate: ClassEstimates, shrinkage: Shrinkage | float, *, tied:
     warnings.warn(f"{problem}: {advice}", stacklevel=4)
 
 
-def warn_of_components(estimate: ClassEstimates, x: Tensor) -> None:
-    """Say that rows `(N, D)` are few and look like their own principal components, along which nothing is shrunk."""
-    if bool((estimate.class_count <= x.shape[1] + 1).any()) and looks_like_components(x):
+def warn_of_components(estimate: ClassEstimates, x: Tensor, offset: Tensor) -> None:
+    """Say that rows are few and look like their own principal components, along which nothing is shrunk.
+
+    Args:
+        estimate: Of these rows.
+        x: Centered rows, shape `(N, D)`.
+        offset: What was subtracted, shape `(D,)`.
+    """
+    if bool((estimate.class_count <= x.shape[1] + 1).any()) and looks_like_components(x + offset):
         warnings.warn(
             "features look like the principal components of few rows, along which covariances are diagonal, so that "
             "shrinking them to their diagonal does nothing: fit the columns, or turn the components at random, "

@@ -137,7 +137,7 @@ class GaussianMixture(StreamingDensity):
             x, target, self.offset_, shrinkage=self.shrinkage, diagonal=self._diagonal, tied=self._tied
         )
         if self.shrinkage == "auto" and not self._diagonal:
-            warn_of_components(estimate, x + self.offset_)
+            warn_of_components(estimate, x, self.offset_)
         components = self._single(estimate)
         if self.n_components != 1:
             components = mixtures(

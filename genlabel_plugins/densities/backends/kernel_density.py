@@ -116,7 +116,7 @@ class KernelDensity(ReservoirDensity):
         estimate = class_estimates(x, target, self.offset_, shrinkage=self.shrinkage, ddof=1)
         warn_if_few(estimate, self.shrinkage)
         if self.shrinkage == "auto":
-            warn_of_components(estimate, x + self.offset_)
+            warn_of_components(estimate, x, self.offset_)
         count, mean, center = estimate.class_count, estimate.mean, estimate.center
         cholesky = factorize(raise_variances(estimate.covariance, self.reg_covar))
         classes = [(target == c).nonzero().squeeze(1) for c in range(len(count))]
