@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import lru_cache
 
 import torch
@@ -63,3 +64,20 @@ def looks_like_components(x: Tensor) -> bool:
         return False
     n_different = len(x.unique(dim=0))
     return all(2 * len(column.unique()) >= n_different for column in x.T)
+
+
+def warn_of_components(class_count: Tensor, x: Tensor, offset: Tensor) -> None:
+    """Say that rows are few and look like their own principal components, along which nothing is shrunk.
+
+    Args:
+        class_count: Rows per class, shape `(K,)`.
+        x: Centered rows, shape `(N, D)`.
+        offset: What was subtracted, shape `(D,)`.
+    """
+    if bool((class_count <= x.shape[1] + 1).any()) and looks_like_components(x + offset):
+        warnings.warn(
+            "features look like the principal components of few rows, along which covariances are diagonal, so that "
+            "shrinking them to their diagonal does nothing: fit the columns, or turn the components at random, "
+            "by x @ torch.linalg.qr(torch.randn(D, D)).Q",
+            stacklevel=4,
+        )

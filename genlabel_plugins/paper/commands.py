@@ -163,10 +163,8 @@ def _table_3_lines(summary: pd.DataFrame, options: Options) -> list[str]:
 
 def _table_5_lines(summary: pd.DataFrame, options: Options) -> list[str]:
     runs = summary[summary.experiment == options.attack]
-    lines = [
-        f"{runs.set.nunique()} of 13 sets have runs, with {options.attack.removeprefix('attacked, ')} of the attack.",
-        "",
-    ]
+    steps = options.attack.removeprefix("attacked, ")
+    lines = [f"{runs.set.nunique()} of 13 sets have runs, with {steps} of the attack (`--steps`).", ""]
     if "robust" not in runs or runs.empty:
         return [*lines, tables.NO_RUN]
     table = by_set(runs, ROBUST, "robust")
@@ -191,7 +189,7 @@ def _table_7_lines(summary: pd.DataFrame, options: Options) -> list[str]:
     experiments = dict.fromkeys(_ids(published.TABLE_7), options.attack)
     robust = tables.accuracy_table(summary, experiments, ROBUST, published.TABLE_7, measure="robust")
     clean = tables.accuracy_table(summary, experiments, ROBUST, published.TABLE_7_CLEAN, measure="clean")
-    return ["Robust accuracy:", "", *robust, "", "Clean accuracy:", "", *clean]
+    return [f"Robust accuracy, {options.attack}:", "", *robust, "", "Clean accuracy:", "", *clean]
 
 
 def _table_6_lines(summary: pd.DataFrame, options: Options) -> list[str]:

@@ -12,7 +12,6 @@ import torch
 from sklearn import covariance as sklearn_covariance
 from torch import Tensor
 
-from genlabel_plugins.densities._components import looks_like_components
 from genlabel_plugins.densities._moments import ScaledMoments, scaled_moments
 
 Shrinkage = Literal["auto", "ledoit_wolf", "oas"]
@@ -199,23 +198,6 @@ def warn_if_few(estimate: ClassEstimates, shrinkage: Shrinkage | float, *, tied:
     else:
         advice = f"shrinkage={shrinkage!r} leaves their covariances poor: shrinkage='auto' pools them"
     warnings.warn(f"{problem}: {advice}", stacklevel=4)
-
-
-def warn_of_components(estimate: ClassEstimates, x: Tensor, offset: Tensor) -> None:
-    """Say that rows are few and look like their own principal components, along which nothing is shrunk.
-
-    Args:
-        estimate: Of these rows.
-        x: Centered rows, shape `(N, D)`.
-        offset: What was subtracted, shape `(D,)`.
-    """
-    if bool((estimate.class_count <= x.shape[1] + 1).any()) and looks_like_components(x + offset):
-        warnings.warn(
-            "features look like the principal components of few rows, along which covariances are diagonal, so that "
-            "shrinking them to their diagonal does nothing: fit the columns, or turn the components at random, "
-            "by x @ torch.linalg.qr(torch.randn(D, D)).Q",
-            stacklevel=4,
-        )
 
 
 def check_memory(n_classes: int, x: Tensor, tied: bool) -> None:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins._checks import check_number
+from genlabel_plugins.densities._components import warn_of_components
 from genlabel_plugins.densities._moments import moments_of, scaled_moments, state_of
 from genlabel_plugins.densities._ranks import State
 from genlabel_plugins.densities._segments import LogRatio, mixture_log_ratio, segment_ends
@@ -22,7 +23,6 @@ from genlabel_plugins.densities.backends._class_estimates import (
     class_estimates,
     enough_rows,
     estimates_of,
-    warn_of_components,
 )
 from genlabel_plugins.densities.backends._down_dates import DownDates, weights_of
 from genlabel_plugins.densities.backends._evidence import regularized
@@ -137,7 +137,7 @@ class GaussianMixture(StreamingDensity):
             x, target, self.offset_, shrinkage=self.shrinkage, diagonal=self._diagonal, tied=self._tied
         )
         if self.shrinkage == "auto" and not self._diagonal:
-            warn_of_components(estimate, x, self.offset_)
+            warn_of_components(estimate.class_count, x, self.offset_)
         components = self._single(estimate)
         if self.n_components != 1:
             components = mixtures(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins._checks import check_number
+from genlabel_plugins.densities._components import warn_of_components
 from genlabel_plugins.densities._segments import LogRatio, MixtureLogRatio, segment_ends
 from genlabel_plugins.densities.backends._class_estimates import (
     Shrinkage,
@@ -17,7 +18,6 @@ from genlabel_plugins.densities.backends._class_estimates import (
     class_estimates,
     raise_variances,
     warn_if_few,
-    warn_of_components,
 )
 from genlabel_plugins.densities.backends._evidence import (
     MAX_JUDGES,
@@ -116,7 +116,7 @@ class KernelDensity(ReservoirDensity):
         estimate = class_estimates(x, target, self.offset_, shrinkage=self.shrinkage, ddof=1)
         warn_if_few(estimate, self.shrinkage)
         if self.shrinkage == "auto":
-            warn_of_components(estimate, x, self.offset_)
+            warn_of_components(estimate.class_count, x, self.offset_)
         count, mean, center = estimate.class_count, estimate.mean, estimate.center
         cholesky = factorize(raise_variances(estimate.covariance, self.reg_covar))
         classes = [(target == c).nonzero().squeeze(1) for c in range(len(count))]
