@@ -281,3 +281,9 @@ def test_sparse_columns_of_pandas_stay_sparse():
     more, _ = GenLabelSampler(random_state=0).fit_resample(frame, y)
     assert (more.dtypes == frame.dtypes).all()
     assert len(more) == 3 * 59
+
+
+@pytest.mark.parametrize("sampler", [GenLabelSampler, GenerativeMixSampler])
+def test_a_switch_given_as_text_is_refused(sampler):
+    with pytest.raises(ValueError, match="soft_labels must be True or False, got 'false'"):
+        sampler(soft_labels="false").fit_resample(*load_wine(return_X_y=True))

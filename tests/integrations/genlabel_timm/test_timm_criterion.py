@@ -366,3 +366,9 @@ def test_a_run_that_goes_on_without_its_state_is_told_what_to_save(wrapped: bool
         state = step(None)
     with pytest.warns(UserWarning, match="GenLabelCriterion" if wrapped else "its mixer's relabeling"):
         step(state)
+
+
+def test_a_switch_given_as_text_is_refused():
+    mixup = GenLabelMixup(num_classes=C).attach(model())
+    with pytest.raises(ValueError, match="keep_clean must be True or False, got 'false'"):
+        GenLabelCriterion(SoftTargetCrossEntropy(), mixup, keep_clean="false")  # type: ignore[arg-type]
