@@ -52,6 +52,7 @@ def test_an_installed_package_adds_a_backend_without_being_imported(install):
     run = install.run("""
         print("mine" in g.list_backends(), "plugin_mine" in sys.modules)
         import torch
+        torch.manual_seed(0)
         density = g.make_backend("mine", covariance_type="tied").fit(torch.randn(9, 2), torch.arange(9) % 3)
         print(type(density).__name__, g.GenLabel("mine").density.covariance_type)
         g.save(density, sys.path[1] + "/mine.safetensors")

@@ -154,15 +154,23 @@ def test_components_are_told_from_other_columns():
     X = torch.from_numpy(load_wine().data)
     z = (X - X.mean(0)) / X.std(0)
     components = z @ torch.linalg.svd(z, full_matrices=False)[2].T
-    for part in (components, components[::2], components[:, :5], 1e-6 * components):
+    for part in (components, components[::2], components[:, :5], components[:, :5].float(), 1e-6 * components):
         assert looks_like_components(part)
     dummies = torch.rand(100, 4, generator=torch.Generator().manual_seed(0)) < torch.tensor([0.5, 0.4, 0.3, 0.2])
     dummies = dummies.double() - dummies.double().mean(0)
     independent = torch.randn(200, 300, generator=torch.Generator().manual_seed(0)).double()
     independent[:, :10] *= 3  # a few matter more, the others come in no order
     independent -= independent.mean(0)
-    for part in (X, z, components + 1, components.flip(1), z * torch.logspace(-8, 8, 13), dummies, independent):
+    few = components[::2, :5]  # may be any five columns that happen to fall
+    for part in (X, z, components + 1, components.flip(1), z * torch.logspace(-8, 8, 13), dummies, independent, few):
         assert not looks_like_components(part)
+
+
+@pytest.mark.parametrize("n_features", [2, 3, 5, 9, 10, 15])
+def test_columns_drawn_by_chance_are_not_taken_for_components(n_features):
+    generator = torch.Generator().manual_seed(0)
+    tables = torch.randn(500, 3 * n_features, n_features, generator=generator)
+    assert sum(map(looks_like_components, tables)) <= 1
 
 
 def test_splits_whose_rows_span_fewer_dimensions_are_solved_with_the_others():
