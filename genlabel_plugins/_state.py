@@ -148,3 +148,15 @@ def mean_and_spread(x: Tensor) -> tuple[Tensor, Tensor]:
     exponent = torch.frexp(x.abs().amax(0)).exponent.clamp(-1000, 1000)
     unit = torch.ldexp(torch.ones_like(x[0]), exponent)
     return (x / unit).mean(0) * unit, (x / unit).std(0, correction=0) * unit
+
+
+def rank_in_class(target: Tensor) -> Tensor:
+    """Places of rows among those of their class, where rows come class by class, `(N,) -> (N,)`.
+
+    Example:
+        >>> rank_in_class(torch.tensor([0, 0, 2, 2, 2]))
+        tensor([0, 1, 0, 1, 2])
+    """
+    count = torch.bincount(target)
+    first = count.cumsum(0) - count
+    return torch.arange(len(target), device=target.device) - first[target]

@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from genlabel_plugins._state import rank_in_class
+
 MAX_GRADIENT_NORM = 5.0
 LONG = 60.0  # seconds of training from which on it is said how long it takes
 LOGGED = 10.0  # seconds between two states of a progress bar that nobody watches
@@ -83,9 +85,7 @@ def shuffle_by_class(target: Tensor, generator: torch.Generator) -> tuple[Tensor
     """
     shuffled = torch.randperm(len(target), generator=generator).to(target.device)
     shuffled = shuffled[target[shuffled].argsort(stable=True)]
-    count = torch.bincount(target)
-    first = count.cumsum(0) - count
-    return shuffled, torch.arange(len(target), device=target.device) - first[target[shuffled]]
+    return shuffled, rank_in_class(target[shuffled])
 
 
 def minibatches(rows: Tensor, batch_size: int, generator: torch.Generator | None = None) -> Iterator[Tensor]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from genlabel_plugins._checks import check_number, check_positive, check_switch
+from genlabel_plugins._state import rank_in_class
 from genlabel_plugins.densities._temperature import needed_temperature
 from genlabel_plugins.densities._training import hold_out, private_rng, train
 from genlabel_plugins.densities.backends._class_units import (
@@ -23,6 +24,7 @@ from genlabel_plugins.densities.backends._class_units import (
 from genlabel_plugins.densities.density import Density
 
 CHUNK_ROWS = 16_384  # pairs of a row and a class that are scored together
+FEWEST_FIRST = 16  # rows of a class that a network sees before it is trained
 MAX_JUDGES = 2000  # held-out rows that set the temperature
 
 
@@ -180,6 +182,10 @@ class NetworkDensity(Density):
         with private_rng(generator):
             network = self._network().to(z.device)
         rows, held_out = hold_out(label, self.validation_fraction, generator)
+        first = rows[rank_in_class(label[rows]) < max(FEWEST_FIRST, CHUNK_ROWS // len(self.trained_))]
+        with torch.no_grad(), torch.random.fork_rng():
+            # Layers as ActNorm of normflows take their scale from what they see first, which in a batch may be one row.
+            self._loss(network, z[first], label[first])
         self.report_ = train(
             network,
             lambda batch: self._loss(network, z[batch], label[batch]),

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor
 
-from genlabel_plugins._state import as_rows, check_fit_inputs
+from genlabel_plugins._state import as_rows, check_fit_inputs, rank_in_class
 from genlabel_plugins.densities._ranks import State, all_gather_states
 from genlabel_plugins.densities.density import Density
 
@@ -233,9 +233,7 @@ class ReservoirDensity(StreamingDensity):
             return state
         by_key = state["key"].argsort()
         order = by_key[target[by_key].argsort(stable=True)]  # classes in turn, each from its smallest key on
-        count = target.bincount()
-        rank = torch.arange(len(order), device=order.device) - (count.cumsum(0) - count)[target[order]]
-        kept = order[rank < self.reservoir].sort().values  # in the order in which they came
+        kept = order[rank_in_class(target[order]) < self.reservoir].sort().values  # in the order in which they came
         return state | {name: state[name][kept] for name in ROWS}
 
 

@@ -18,6 +18,7 @@ from sklearn.utils.validation import _check_feature_names, _check_n_features, ch
 from torch import Tensor
 
 from genlabel_plugins._checks import check_number, check_switch
+from genlabel_plugins._state import rank_in_class
 from genlabel_plugins.densities import CrossFit, FromClassifier
 from genlabel_plugins.densities.backends.mixed_types import MixedTypes, encode_rows
 from genlabel_plugins.densities.registry import make_backend
@@ -196,6 +197,5 @@ class TableSampler(BaseEstimator, ABC):  # type: ignore[misc]
 
 def _rank(c: Tensor) -> Tensor:
     """How many earlier entries are equal, `(M,) -> (M,)`."""
-    order, count = c.argsort(stable=True), c.bincount()
-    rank = torch.arange(len(c)) - (count.cumsum(0) - count)[c[order]]
-    return torch.empty_like(c).scatter_(0, order, rank)
+    order = c.argsort(stable=True)
+    return torch.empty_like(c).scatter_(0, order, rank_in_class(c[order]))

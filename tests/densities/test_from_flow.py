@@ -95,6 +95,17 @@ def test_a_flow_is_a_density_of_every_class(name):
     assert torch.allclose(fresh.log_prob(x), log_prob)
 
 
+def test_layers_that_start_from_the_first_rows_see_more_than_one():
+    # One row of a class is held out, and would be scored first: normflows' ActNorm would take nan for its scale.
+    x, target = blobs(n=90)
+    flow = normflows.NormalizingFlow(normflows.distributions.DiagGaussian(D), [normflows.flows.ActNorm(D)])
+    density = FromFlow(flow, max_epochs=1, validation_fraction=0.05).fit(x, target)
+    assert (density.log_prob(x).argmax(1) == target).double().mean() > 0.85
+    for parts in density.network_.flows:
+        scale = parts.held[0].flows[0].s.exp()  # rows come in units of their class
+        assert torch.allclose(scale, torch.ones_like(scale), atol=0.2)
+
+
 @pytest.mark.slow
 def test_a_flow_learns_what_a_gaussian_cannot():
     generator = torch.Generator().manual_seed(0)

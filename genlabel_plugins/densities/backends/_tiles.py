@@ -7,6 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from genlabel_plugins._state import rank_in_class
+
 CHUNK_ELEMENTS = 2**18  # scores held at a time: 1 MB in float32 stays in cache, however many the rows
 MAX_WIDTH = 2048
 PIECE = 16
@@ -57,10 +59,9 @@ def tile(target: Tensor) -> Tiles:
     tiles_per_class = ceil_div(count, width)
     order = target.argsort(stable=True)
     sorted_target = target[order]
-    rank = torch.arange(len(target), device=target.device) - (count.cumsum(0) - count)[sorted_target]
     first_tile = tiles_per_class.cumsum(0) - tiles_per_class
     row = target.new_full((int(tiles_per_class.sum()) * width,), -1)
-    row[first_tile[sorted_target] * width + rank] = order
+    row[first_tile[sorted_target] * width + rank_in_class(sorted_target)] = order
     classes = torch.arange(len(count), device=target.device)
     return Tiles(row.view(-1, width), classes.repeat_interleave(tiles_per_class))
 

@@ -336,6 +336,7 @@ def test_a_training_that_would_be_wrong_is_refused(tmp_path, model, rows, option
         ({"mix": "cutmix", "layer": "head"}, "mix='cutmix' pastes boxes"),
         ({"relabeling": GenLabel("gm")}, "relabeling must be a Relabeling"),
         ({"relabeling": Relabeling(4)}, "has no linear layer with 4 outputs"),
+        ({"keep_clean": "False"}, "keep_clean must be True or False, got 'False'"),
         ({"head": "clasifier"}, "head must name a module of the model, got 'clasifier'"),
         ({"model": lambda: vit(problem_type="multi_label_classification")}, "is for classification"),
     ],
