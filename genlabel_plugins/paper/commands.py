@@ -11,7 +11,7 @@ import pandas as pd
 from genlabel_plugins.paper import examples, published, tables
 from genlabel_plugins.paper.data import ALIASES, DataError, sets
 from genlabel_plugins.paper.figures import FIGURES, cube_line, figure_6, figure_epochs
-from genlabel_plugins.paper.images import EPOCHS, IMAGE_SCHEMES, N_ATTACKED
+from genlabel_plugins.paper.images import EPOCHS, GAMMAS, IMAGE_SCHEMES, N_ATTACKED
 from genlabel_plugins.paper.overtraining import POINTS, REAL_SETS
 from genlabel_plugins.paper.records import Job
 from genlabel_plugins.paper.runs import balanced_sets
@@ -215,8 +215,9 @@ def _table_6_lines(summary: pd.DataFrame, options: Options) -> list[str]:
         "A network of two convolutions, not the paper's; 7,000 training images of MNIST and 2,000 of CIFAR-10 with",
         f"`--data`, all of them by torchvision; {EPOCHS['mnist']} and {EPOCHS['cifar10']} epochs, AutoAttack on"
         f" {N_ATTACKED} test images;",
-        "two cores finish three seeds in about an hour. Learning rate and weight decay are tuned for each scheme on a",
-        "held-out fifth of the training images. GenLabel is Algorithm 3, gamma 0.5, after an epoch of mixup.",
+        "two cores finish three seeds in about an hour. Learning rate, weight decay and GenLabel's gamma, "
+        f"{GAMMAS[1]} or {GAMMAS[0]}, are tuned for each scheme",
+        "on a held-out fifth of the training images. GenLabel is Algorithm 3 after an epoch of mixup.",
     ]
 
 
