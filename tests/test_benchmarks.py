@@ -50,7 +50,7 @@ SMALL = {
         "at most a tenth more",
     ),
     "estimators": ("--only '20 x 8'", {}, "20 x 8"),
-    "evidence": ("--data {data} --sets wine", {"SHAPES": ((30, 3, 2),)}, "Means over 1 sets"),
+    "evidence": ("--data {data} --sets wine", {"SHAPES": ((30, 3, 2),)}, "| `gm` | 1 |"),
     "flows": (
         "--rounds 2 --features 2",
         {"N_ROWS": 60, "N_UNSEEN": 20, "CANDIDATES": {"gm": ("gm", {}), "vae": ("vae", {"max_epochs": 2})}},

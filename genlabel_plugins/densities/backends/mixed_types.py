@@ -10,6 +10,7 @@ from torch import Tensor
 
 from genlabel_plugins._checks import check_positive, check_sizes
 from genlabel_plugins.densities._ranks import State
+from genlabel_plugins.densities.backends._evidence import MAX_JUDGES, choose_by_evidence, choose_judges
 from genlabel_plugins.densities.density import Density
 from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.densities.registry import make_backend
@@ -24,6 +25,9 @@ class MixedTypes(StreamingDensity):
     :math:`(n_{cv} + s) / (n_c + s V)`. Its logarithm is linear in the block, so that all blocks and classes are
     scored by one matrix product, and rows mixed after an embedding layer, which is linear in the block too,
     have a density between those of the rows mixed.
+
+    Columns that say the same are counted as if each were news. Where the backend of the continuous columns has
+    `regularization="auto"`, rows that are left out tell, as there, the temperature that this calls for.
 
     Args:
         cardinality: Number of categories of each categorical column; the columns before their blocks are continuous.
@@ -45,6 +49,7 @@ class MixedTypes(StreamingDensity):
 
     log_frequency_: Tensor  # (V_1 + V_2 + ..., K)
     log_frequency_mean_: Tensor  # (K,), of the training rows: rows come centered
+    temperature_: Tensor  # (), by which `GenLabel` divides log-ratios
 
     def __init__(
         self,
@@ -65,7 +70,7 @@ class MixedTypes(StreamingDensity):
         for claim in ("normalized", "exact", "compilable", "declines"):  # frequencies keep all of them
             setattr(self, claim, getattr(self.density, claim, frozenset() if claim == "declines" else False))
         self.streamable = getattr(self.density, "streamable", hasattr(self.density, "partial_fit"))
-        self._declare("log_frequency_", "log_frequency_mean_")
+        self._declare("log_frequency_", "log_frequency_mean_", "temperature_")
 
     def partial_fit(
         self,
@@ -109,6 +114,13 @@ class MixedTypes(StreamingDensity):
         if start:
             options = {"generator": generator} if isinstance(self.density, Density) else {}
             self.density.fit(x[:, :start], target, **options)
+        self.temperature_ = x.new_ones(())
+        if self.leaves_parents_out and getattr(self.density, "regularization", None) == "auto":
+            self.to(dtype=x.dtype)
+            judges = choose_judges(x, target, MAX_JUDGES).row
+            rows, label = x[judges], target[judges]
+            left_out = self._log_prob_without(rows, Parents(rows, label, rows, torch.full_like(label, -1)))
+            self.temperature_ *= choose_by_evidence(left_out[None], label)[1]
 
     def _condense(self, state: State) -> State:
         rows, target = state.pop("rows"), state.pop("target")
@@ -123,6 +135,7 @@ class MixedTypes(StreamingDensity):
         self.present_ = state["count"].nonzero().squeeze(1)
         self.offset_ = torch.zeros_like(state["origin"])  # the continuous columns are centered by their own density
         self._store_frequencies(state["indicator"][self.present_])
+        self.temperature_ = self.log_frequency_mean_.new_ones(())
 
     def _store_frequencies(self, count: Tensor) -> None:
         """Smoothed log-frequencies from the rows of each class and category, `(K, V_1 + V_2 + ...)`."""

@@ -10,7 +10,7 @@ import torch
 from scipy.stats import norm
 from sklearn.naive_bayes import CategoricalNB
 
-from genlabel_plugins import make_backend
+from genlabel_plugins import GenLabel, make_backend
 from genlabel_plugins.densities.backends.mixed_types import MixedTypes, encode_rows
 
 CARDINALITY = [3, 2]
@@ -70,6 +70,24 @@ def test_without_categories_it_is_the_backend(table):
     continuous, _, target = table
     expected = make_backend("gm").fit(continuous, target).log_prob(continuous)
     torch.testing.assert_close(make_backend("mixed_types").fit(continuous, target).log_prob(continuous), expected)
+
+
+@pytest.mark.parametrize("continuous", ["gm", "kde"])
+def test_columns_that_say_the_same_are_toned_down(continuous):
+    generator = torch.Generator().manual_seed(0)
+    target = torch.arange(400) % 2
+    code = torch.where(torch.rand(400, generator=generator) < 0.8, target, 1 - target)[:, None]
+    number = torch.randn(400, 1, generator=generator)
+    posterior = {}
+    for n_copies in (1, 8):
+        density = MixedTypes(cardinality=[2] * n_copies, continuous=continuous)
+        rows = encode_rows(number, code.repeat(1, n_copies), [2] * n_copies)
+        genlabel = GenLabel(density, gamma=1.0).fit(rows, target)
+        assert density.temperature_ == pytest.approx(1.3**8 if n_copies == 8 else 1.0)  # 8.2, the nearest of its grid
+        posterior[n_copies] = genlabel.posterior(rows)
+    assert (posterior[8] - posterior[1]).abs().mean() < 0.03  # numbers that say nothing count for less, too
+    plain = MixedTypes(cardinality=[2] * 8, continuous=continuous, continuous_params={"regularization": None})
+    assert plain.fit(rows, target).temperature_ == 1
 
 
 def test_an_object_needs_fit_and_log_prob_alone(table):
