@@ -27,7 +27,8 @@ class MixedTypes(StreamingDensity):
     have a density between those of the rows mixed.
 
     Columns that say the same are counted as if each were news. Where the backend of the continuous columns has
-    `regularization="auto"`, rows that are left out tell, as there, the temperature that this calls for.
+    `regularization="auto"`, rows that are left out tell, as there, the temperature that this calls for; of another
+    backend the temperature is kept.
 
     Args:
         cardinality: Number of categories of each categorical column; the columns before their blocks are continuous.
@@ -121,6 +122,8 @@ class MixedTypes(StreamingDensity):
             rows, label = x[judges], target[judges]
             left_out = self._log_prob_without(rows, Parents(rows, label, rows, torch.full_like(label, -1)))
             self.temperature_ *= choose_by_evidence(left_out[None], label)[1]
+        elif start:
+            self.temperature_ *= getattr(self.density, "temperature_", 1.0)
 
     def _condense(self, state: State) -> State:
         rows, target = state.pop("rows"), state.pop("target")

@@ -90,6 +90,16 @@ def test_columns_that_say_the_same_are_toned_down(continuous):
     assert plain.fit(rows, target).temperature_ == 1
 
 
+def test_the_temperature_of_another_backend_is_kept(table):
+    continuous, codes, target = table
+    rows = encode_rows(continuous, codes, CARDINALITY)
+
+    class Toned(type(make_backend("nn"))):
+        temperature_ = torch.tensor(3.0)
+
+    assert MixedTypes(cardinality=CARDINALITY, continuous=Toned()).fit(rows, target).temperature_ == 3
+
+
 def test_an_object_needs_fit_and_log_prob_alone(table):
     class Own:
         def __init__(self):
