@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# scikit-learn 1.9.1 (scipy 1.17.1): PowerTransformer() turns a column of numbers near 100,000 with a spread of 10, or of a
+# scikit-learn 1.9.1: on scipy 1.17.1, PowerTransformer() turns a column of numbers near 100,000 with a spread of 10, or of a
 # quarter of an hour of Unix time, into one without a spread (standard deviation 4e-14), and says nothing. Yeo and Johnson's
 # exponent comes out near -2 there, which maps x to about (1 - x**-2) / 2: all but equal numbers, which standardizing, whose job
 # it would be to widen them, takes for a constant.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# skorch 1.4.0 (timm 1.0.31): predict_proba of a NeuralNetClassifier puts a softmax behind the module if the criterion is torch's
+# skorch 1.4.0: beside timm 1.0.31, predict_proba of a NeuralNetClassifier puts a softmax behind the module if the criterion is torch's
 # CrossEntropyLoss, and nothing behind any other, such as timm's SoftTargetCrossEntropy, the loss of mixed labels: what it
 # returns are raw scores, negative ones among them, without a warning. predict is right, so accuracy does not tell.
 # Consequence: roc_auc and thresholds work on numbers that are no probabilities; predict_nonlinearity=torch.nn.Softmax(1) mends it.

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# torchvision 0.29.1 (torch 2.14.1): v2.MixUp(alpha=0.001), which asks for next to no mixing, mixes a quarter of the batches
+# torchvision 0.29.1: on torch 2.14.1, v2.MixUp(alpha=0.001), which asks for next to no mixing, mixes a quarter of the batches
 # at exactly one half, the most that there is. torch.distributions.Beta draws two Gamma numbers and divides; both are clamped
 # at the least number of their type, float64 no better than float32, and equal numbers divide to one half. numpy's beta is right:
 # 0.2 % of its numbers lie between a tenth and nine tenths.

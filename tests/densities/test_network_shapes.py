@@ -44,12 +44,12 @@ def test_units_are_those_of_each_class():
 @pytest.mark.parametrize(
     ("answer", "got"),
     [
-        (lambda each: each, "\\(80, 2\\)"),
-        (lambda each: each.sum(1, keepdim=True), "\\(80, 1\\)"),
+        (lambda each: each, "\\(320, 2\\)"),
+        (lambda each: each.sum(1, keepdim=True), "\\(320, 1\\)"),
         (lambda each: each.sum(), "\\(\\)"),
         (lambda each: (each.sum(1), each), "tuple"),
     ],
 )
 def test_a_network_without_one_number_a_row_is_refused(answer, got):
-    with pytest.raises(ValueError, match=f"one log-density per row, \\(80,\\), got {got}"):
+    with pytest.raises(ValueError, match=f"one log-density per row, \\(320,\\), got {got}"):
         Frame(answer, max_epochs=1).fit(X, TARGET)
