@@ -4,6 +4,7 @@ The tests of the core need the core, pytest and scipy. What needs more is skippe
 name as the reason; in continuous integration its absence is an error.
 """
 
+import gc
 import os
 import random
 import re
@@ -86,3 +87,4 @@ def browser():
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser
         browser.close()
+        gc.collect()  # workers of a data loader that lives on in a cycle hold the driver's pipe: it would wait for ever

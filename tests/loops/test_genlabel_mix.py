@@ -232,8 +232,10 @@ def test_workers_refuse_a_generator_that_each_would_repeat(context):
         num_workers=1,
         multiprocessing_context=context,
     )
+    batches = iter(loader)
     with pytest.raises(ValueError, match="generator must be None in a DataLoader's workers"):
-        next(iter(loader))
+        next(batches)
+    batches._shutdown_workers()  # the traceback keeps them, and they what this process had open
 
 
 @pytest.mark.parametrize("transform", [v2.MixUp, v2.CutMix])
