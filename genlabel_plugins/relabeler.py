@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins._checks import check_number, check_switch, check_tensor
-from genlabel_plugins._state import LearntState, full_precision
+from genlabel_plugins._precision import full_precision
+from genlabel_plugins._state import LearntState
 from genlabel_plugins.densities._temperature import best_temperature, tone_down
 from genlabel_plugins.densities.cross_fit import CrossFit
 from genlabel_plugins.densities.parents import Parents

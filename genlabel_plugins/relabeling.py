@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from genlabel_plugins._checks import check_labels, check_number, check_relabels, check_target, check_tensor
 from genlabel_plugins._label_meter import LabelMeter, largest_entropy
-from genlabel_plugins._state import full_precision
+from genlabel_plugins._precision import full_precision
 from genlabel_plugins.densities.parents import Parents
 from genlabel_plugins.densities.running import RunningGaussian
 from genlabel_plugins.posterior import blend

@@ -7,15 +7,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor
 
-from genlabel_plugins._state import (
-    LearntState,
-    accumulator,
-    as_rows,
-    check_fit_inputs,
-    full_precision,
-    no_gradient,
-    not_fitted,
-)
+from genlabel_plugins._precision import full_precision
+from genlabel_plugins._state import LearntState, accumulator, as_rows, check_fit_inputs, no_gradient, not_fitted
 from genlabel_plugins.densities.parents import Parents
 
 

@@ -11,15 +11,8 @@ from torch import Tensor
 from torch import distributed as dist
 
 from genlabel_plugins._checks import check_number, check_target
-from genlabel_plugins._state import (
-    LearntState,
-    accumulator,
-    as_rows,
-    check_fit_inputs,
-    full_precision,
-    no_gradient,
-    not_fitted,
-)
+from genlabel_plugins._precision import full_precision
+from genlabel_plugins._state import LearntState, accumulator, as_rows, check_fit_inputs, no_gradient, not_fitted
 from genlabel_plugins.densities._moments import class_moments
 from genlabel_plugins.densities._ranks import all_gather_states
 

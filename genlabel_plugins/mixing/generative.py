@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins._checks import check_number, check_target, check_tensor
-from genlabel_plugins._state import accumulator, full_precision
+from genlabel_plugins._precision import full_precision
+from genlabel_plugins._state import accumulator
 from genlabel_plugins.densities._segments import LogRatio, closest_position, tempered
 from genlabel_plugins.mixing.inputs import Inputs, one_hot
 from genlabel_plugins.mixing.mixers import Mixer

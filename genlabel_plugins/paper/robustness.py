@@ -68,7 +68,7 @@ def robust_accuracy(fitted: Fitted, rows: Rows, *, steps: int, seed: int, n_rows
     `fewer_steps` is the robust accuracy with a tenth of the steps: more steps must never raise it, or gradients or
     decisions are masked. `worst_of_two` takes the nearer of two attacks of different seeds.
     """
-    low, high = float(rows.x.min()), float(rows.x.max())
+    low, high = (float(np.float32(bound)) for bound in (rows.x.min(), rows.x.max()))  # as the rows are rounded
     x = torch.tensor(rows.x_test[:n_rows], dtype=torch.float32).clamp(low, high)  # the attack needs rows in its bounds
     y = torch.from_numpy(rows.y_test[:n_rows])
     model, radius = Standardized(fitted), RADIUS * (high - low)

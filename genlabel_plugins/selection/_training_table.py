@@ -12,6 +12,7 @@ from torch import Tensor
 from genlabel_plugins._state import mean_and_spread
 from genlabel_plugins.densities._components import RANK_TOLERANCE, even_directions
 
+TIE = 1e-9  # past a place on the grid: sums in another order, as on a GPU, are as far past it
 MAX_REPEATS = 100  # mean weight up to which whole numbers mean repetitions
 
 
@@ -200,5 +201,5 @@ def systematic_sample(weight: Tensor, offset: float | Tensor) -> Tensor:
     n_rows = len(weight)
     upper = weight.double().cumsum(0)
     upper *= n_rows / upper[-1]
-    grid = torch.arange(n_rows, device=weight.device) + offset
+    grid = torch.arange(n_rows, device=weight.device, dtype=torch.float64) + (offset + TIE)
     return torch.searchsorted(upper, grid, right=True).clamp(max=int(weight.nonzero()[-1]))

@@ -75,8 +75,7 @@ def test_kernels_are_dropped_in_every_tile_and_chunk(monkeypatch):
     x, target, x_mix, ends = mixture(n_rows=3000, n_mixed=40)
     density = make_backend("kde", bandwidth=0.3).fit(x, target)
     whole = density.log_prob_without(x_mix, parents_of(x, target, ends))
-    for module in ("kernel_density", "_tiles"):
-        monkeypatch.setattr(f"genlabel_plugins.densities.backends.{module}.CHUNK_ELEMENTS", 4096)
+    monkeypatch.setattr("genlabel_plugins.densities.backends._tiles.CHUNK_ELEMENTS", 4096)
     monkeypatch.setattr("genlabel_plugins.densities.backends.kernel_density.MAX_BATCH", 16)
     torch.testing.assert_close(density.log_prob_without(x_mix, parents_of(x, target, ends)), whole)
 

@@ -163,8 +163,9 @@ def test_a_gpu_learns_the_same(hidden, mix):
     learnt = []
     for device in ("cpu", "cuda"):
         x, target = torch.from_numpy(X).to(device), torch.from_numpy(y).to(device)
-        networks = train_jointly([TrainingTable.of(x, target)], SCHEMES, 3, options)
+        rows = TrainingTable.of(x, target)
+        networks = train_jointly([rows], SCHEMES, 3, options)
         assert networks.weights[0].device.type == device
-        learnt.append(networks.cpu())
-    for here, there in zip(learnt[0].parameters(), learnt[1].parameters(), strict=True):
-        torch.testing.assert_close(here, there, atol=1e-3, rtol=1e-3)
+        learnt.append(networks.cpu()(rows.x.cpu()[None]).softmax(2))
+    # Adam divides by gradients that are nearly zero: rounding moves a rate of 0.1 by as much, on one device as well.
+    torch.testing.assert_close(*learnt, atol=0.02, rtol=0)

@@ -80,6 +80,15 @@ def test_systematic_sample_rounds_expected_counts():
     np.testing.assert_allclose(total / 100, expected, atol=0.011)  # the grid of offsets has 100 points
 
 
+def test_rounding_does_not_break_a_tie():
+    weight = torch.linspace(0.5, 1.5, 178, dtype=torch.float64)  # symmetric, so that sums meet the grid
+    expected = systematic_sample(weight, 0.5)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(20):  # as where a GPU adds in another order
+        noise = torch.randn(178, dtype=torch.float64, generator=generator)
+        assert torch.equal(systematic_sample(weight * (1 + 3e-16 * noise), 0.5), expected)
+
+
 @pytest.mark.parametrize(("n_rows", "batch_size"), [(7, 3), (8, 4), (5, 9), (100, 32), (129, 128)])
 def test_an_epoch_visits_each_row_once_in_batches_of_nearly_one_size(n_rows, batch_size):
     draws = epochs(n_rows, batch_size).draw(3)

@@ -10,6 +10,7 @@ from torch import Tensor
 from genlabel_plugins._state import rank_in_class
 
 CHUNK_ELEMENTS = 2**18  # scores held at a time: 1 MB in float32 stays in cache, however many the rows
+CHUNK_ELEMENTS_ON_CUDA = 2**24  # 64 MB: there each of the calls that a chunk takes costs as much as a million scores
 MAX_WIDTH = 2048
 PIECE = 16
 MAX_BATCH = 1024
@@ -66,9 +67,14 @@ def tile(target: Tensor) -> Tiles:
     return Tiles(row.view(-1, width), classes.repeat_interleave(tiles_per_class))
 
 
-def tiles_per_chunk(n_rows: int, width: int) -> int:
-    """How many tiles of scores against `n_rows` rows are held at a time."""
-    return max(1, CHUNK_ELEMENTS // (n_rows * width))
+def chunk_elements(x: Tensor) -> int:
+    """How many scores of rows are held at a time, on their device."""
+    return CHUNK_ELEMENTS_ON_CUDA if x.is_cuda else CHUNK_ELEMENTS
+
+
+def tiles_per_chunk(x: Tensor, width: int) -> int:
+    """How many tiles of scores against the rows of `x` are held at a time."""
+    return max(1, chunk_elements(x) // (len(x) * width))
 
 
 def ceil_div(count: Tensor, width: Tensor | int) -> Tensor:

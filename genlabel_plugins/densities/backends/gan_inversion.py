@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from genlabel_plugins._checks import check_number, check_positive, check_sizes, check_switch
-from genlabel_plugins._state import accumulator, as_rows, full_precision
+from genlabel_plugins._precision import full_precision
+from genlabel_plugins._state import accumulator, as_rows
 from genlabel_plugins.densities._quasi_newton import minimize
 from genlabel_plugins.densities._training import private_rng
 from genlabel_plugins.densities.backends._gan_training import (

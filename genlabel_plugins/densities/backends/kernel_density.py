@@ -25,7 +25,7 @@ from genlabel_plugins.densities.backends._evidence import (
     choose_by_evidence,
     choose_judges,
 )
-from genlabel_plugins.densities.backends._tiles import CHUNK_ELEMENTS, MAX_BATCH, tile, tiles_per_chunk
+from genlabel_plugins.densities.backends._tiles import MAX_BATCH, chunk_elements, tile, tiles_per_chunk
 from genlabel_plugins.densities.backends._whitening import (
     factorize,
     whitened_segment,
@@ -256,12 +256,12 @@ class KernelDensity(ReservoirDensity):
     def _scored(self, x: Tensor, dropped: Tensor | None = None) -> Tensor:
         """Log-densities `(B, D) -> (B, K)`, in which each row may lack two kernels, whose places are `(B, 2)`."""
         n_tiles, width = self.row_score_.shape[:2]
-        rows_at_once = max(MAX_BATCH, CHUNK_ELEMENTS // (n_tiles * width))
+        rows_at_once = max(MAX_BATCH, chunk_elements(x) // (n_tiles * width))
         if len(x) > rows_at_once:
             parts = (part.split(rows_at_once) for part in (x, dropped) if part is not None)
             return torch.cat([self._scored(*part) for part in zip(*parts, strict=True)])
         query = with_ones(x)
-        sums, at_once = [], tiles_per_chunk(len(x), width)
+        sums, at_once = [], tiles_per_chunk(x, width)
         for number, chunk in enumerate(self.row_score_.split(at_once)):  # each product is freed before the next
             score = query @ chunk.flatten(0, 1).T
             if dropped is not None:
@@ -289,7 +289,7 @@ def best_bandwidth(z: Tensor, scott: float, generator: torch.Generator) -> float
     candidates = scott * torch.logspace(-4, 1, 21, base=2, dtype=z.dtype, device=z.device)
     likelihood = torch.zeros_like(candidates)
     left_out = torch.randperm(len(z), generator=generator)[:MAX_LEFT_OUT].to(z.device)
-    for rows in left_out.split(max(1, CHUNK_ELEMENTS // len(z))):
+    for rows in left_out.split(max(1, chunk_elements(z) // len(z))):
         exponent = -torch.cdist(z[rows], z).square() / (2 * math.log(2))
         exponent[torch.arange(len(rows), device=z.device), rows] = -torch.inf
         for i, h in enumerate(candidates):

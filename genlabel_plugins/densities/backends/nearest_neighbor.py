@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from genlabel_plugins._checks import check_number, check_positive
-from genlabel_plugins._state import accumulator, full_precision
-from genlabel_plugins.densities.backends._tiles import CHUNK_ELEMENTS, MAX_BATCH, PIECE, tile, tiles_per_chunk
+from genlabel_plugins._precision import full_precision
+from genlabel_plugins._state import accumulator
+from genlabel_plugins.densities.backends._tiles import MAX_BATCH, PIECE, chunk_elements, tile, tiles_per_chunk
 from genlabel_plugins.densities.backends._whitening import with_ones
 from genlabel_plugins.densities.parents import Parents, RowPlaces, drop_
 from genlabel_plugins.densities.streaming import RESERVOIR, ReservoirDensity
@@ -198,7 +199,7 @@ class NearestNeighbor(ReservoirDensity):
         """
         x = self._ordered(x)
         place = self._places(x, dropped)
-        rows_at_once = max(1, CHUNK_ELEMENTS // (place[0].numel() * x.shape[1]))
+        rows_at_once = max(1, chunk_elements(x) // (place[0].numel() * x.shape[1]))
         parts = zip(x.split(rows_at_once), place.split(rows_at_once), strict=True)
         square = torch.cat([self._square(*part) for part in parts])
         return square.masked_fill(self._beyond(used), torch.inf), place
@@ -221,7 +222,7 @@ class NearestNeighbor(ReservoirDensity):
         """Minus squared distances, but for a term of row and class, some tiles at a time, `(B, D) -> (B, places)`."""
         n_wide = self.wide_row_.shape[2]
         query, wide = with_ones(x[:, : x.shape[1] - n_wide]), x[:, x.shape[1] - n_wide :, None]
-        at_once = tiles_per_chunk(len(x), self.row_score_.shape[1])
+        at_once = tiles_per_chunk(x, self.row_score_.shape[1])
         for rows, wide_rows in zip(self.row_score_.split(at_once), self.wide_row_.split(at_once), strict=True):
             across = rows.flatten(0, 1).T
             if not n_wide:

@@ -8,7 +8,6 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from dask import distributed
 from sklearn import config_context
 from sklearn.datasets import load_breast_cancer, load_iris, load_wine, make_classification
 from sklearn.exceptions import NotFittedError
@@ -419,6 +418,8 @@ def test_options_out_of_range_are_named(params, message):
 
 @pytest.mark.slow
 def test_dask_gives_what_one_process_gives():
+    from dask import distributed
+
     search = classifier(cv=3)
     expected = cross_val_score(search, *WINE, cv=3)
     cluster = distributed.LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None)

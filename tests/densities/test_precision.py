@@ -1,0 +1,146 @@
+"""TF32 does not reach a log-density, whatever name it was allowed by, and is allowed again afterwards."""
+
+import threading
+
+import pytest
+import torch
+from torch.backends import cuda, mkldnn
+
+from genlabel_plugins import GenLabel, list_backends, make_backend
+from genlabel_plugins import _precision as precision
+
+NEWER = pytest.mark.skipif(not precision.HAS_NEWER_NAME, reason="a name of torch 2.9")
+
+
+@pytest.fixture(autouse=True)
+def _as_it_was():
+    _reset()
+    yield
+    _reset()
+
+
+def _reset():
+    torch.set_float32_matmul_precision("highest")
+    if precision.HAS_NEWER_NAME:
+        torch.backends.fp32_precision = cuda.matmul.fp32_precision = mkldnn.matmul.fp32_precision = "none"
+
+
+def allow(name):
+    if name == "allow_tf32":
+        cuda.matmul.allow_tf32 = True
+    elif name == "fp32_precision":
+        cuda.matmul.fp32_precision = "tf32"
+    elif name == "of all":
+        torch.backends.fp32_precision = "tf32"
+    elif name != "highest":
+        torch.set_float32_matmul_precision(name)
+
+
+def state():
+    """What can be read: torch refuses to read an older name after a newer one was set."""
+    found = []
+    for read in (
+        lambda: cuda.matmul.allow_tf32,
+        torch.get_float32_matmul_precision,
+        lambda: cuda.matmul.fp32_precision,
+        lambda: mkldnn.matmul.fp32_precision,
+    ):
+        try:
+            found.append(read())
+        except (RuntimeError, AttributeError) as error:
+            found.append(type(error))
+    return found
+
+
+NAMES = ["allow_tf32", "high", "medium", *(pytest.param(name, marks=NEWER) for name in ("fp32_precision", "of all"))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_it_is_off_inside_and_as_it_was_outside(name):
+    assert not precision._rounds_products()
+    allow(name)
+    before = state()
+    assert precision._rounds_products()
+    for _ in range(2):
+        with precision._float32_products():
+            assert not precision._rounds_products()
+            with precision._float32_products():
+                assert not precision._rounds_products()
+            assert not precision._rounds_products()
+        assert state() == before
+    with pytest.raises(ZeroDivisionError), precision._float32_products():
+        raise ZeroDivisionError
+    assert state() == before
+
+
+def test_it_is_off_until_the_last_thread_has_left():
+    allow("high")
+    inside, leave, seen = threading.Event(), threading.Event(), []
+
+    def other():
+        with precision._float32_products():
+            inside.set()
+            leave.wait(10)
+            seen.append(precision._rounds_products())
+
+    thread = threading.Thread(target=other)
+    with precision._float32_products():
+        thread.start()
+        assert inside.wait(10)
+    assert not precision._rounds_products()
+    leave.set()
+    thread.join()
+    assert seen == [False]
+    assert precision._rounds_products()
+    assert torch.get_float32_matmul_precision() == "high"
+
+
+def test_a_cpu_is_left_alone():
+    allow("high")
+    x = torch.randn(20, 3)
+    with precision.full_precision(x):
+        assert precision._rounds_products()
+
+
+def test_torch_compile_leaves_the_switch_outside_its_graphs():
+    allow("high")
+    seen = []
+
+    def step(x):
+        with torch.no_grad(), precision._float32_products():
+            y = x @ x
+        return y + 1
+
+    def backend(graph, _):
+        seen.append([str(node.target) for node in graph.graph.nodes])
+        return graph.forward
+
+    x = torch.randn(3, 3)
+    torch.testing.assert_close(torch.compile(step, backend=backend)(x), x @ x + 1)
+    assert not any("tf32" in target or "precision" in target for targets in seen for target in targets)
+    torch._dynamo.reset()
+    with pytest.raises(Exception, match="_float32_products"):
+        torch.compile(step, backend=backend, fullgraph=True)(x)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("backend", list_backends())
+def test_log_densities_on_a_gpu_lose_nothing(backend, name):
+    options = {"flow": {"max_epochs": 2}, "vae": {"max_epochs": 2}, "gan": {"max_epochs": 2}}.get(backend, {})
+    generator = torch.Generator().manual_seed(0)
+    target = torch.arange(3).repeat_interleave(60)
+    x = torch.randn(180, 64, generator=generator).add(target[:, None]).cuda()
+    density = make_backend(backend, **options).fit(x, target.cuda())
+    far = 3 * x
+    expected = density.log_prob(far)
+    allow(name)
+    assert torch.equal(density.log_prob(far), expected)
+    genlabel = GenLabel(density)
+    y_mix = torch.full((180, 3), 1 / 3, device="cuda")
+    labels = genlabel.relabel(far, y_mix)
+    _reset()
+    torch.testing.assert_close(labels, genlabel.relabel(far, y_mix), atol=1e-6, rtol=0)
+    if (backend, name) == ("gm", "high"):
+        allow(name)
+        torch.testing.assert_close(torch.compile(genlabel.relabel)(far, y_mix), labels, atol=1e-5, rtol=0)
