@@ -173,7 +173,7 @@ def time_densities(device: str, size: tuple[int, int, int], rounds: int, results
     """Ratios of what one would use instead, and of what no form can avoid, to ours."""
     n_features, n_classes, n_per_class = size
     x, target, query = rows(*size, device)
-    title = f"{n_features},{n_classes},{n_per_class}"
+    title = f"{n_features},{n_classes},{n_per_class}" + ", tf32" * torch.backends.cuda.matmul.allow_tf32
     gm, kde = make_backend("gm").fit(x, target), make_backend("kde").fit(x, target)
     stacked = torch.randn(n_features, n_features * n_classes, device=device)
     chunks = x.split(2**16)
