@@ -11,6 +11,10 @@ import torch
 from torch import Tensor
 
 
+class FewRowsWarning(UserWarning):
+    """Classes have too few rows for what a density learns of them; it says what it does instead."""
+
+
 def check_number(
     name: str, value: Any, low: float, high: float = math.inf, *, none: bool = False, whole: bool = False
 ) -> None:

@@ -8,6 +8,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from genlabel_plugins._checks import FewRowsWarning
 from genlabel_plugins._state import mean_and_spread
 
 RANK_TOLERANCE = 1e-7  # relative size below which a direction is rounding
@@ -83,5 +84,6 @@ def warn_of_components(class_count: Tensor, x: Tensor, offset: Tensor) -> None:
             "features look like the principal components of few rows, along which covariances are diagonal, so that "
             "shrinking them to their diagonal does nothing: fit the columns, or turn the components at random, "
             "by x @ torch.linalg.qr(torch.randn(D, D)).Q",
+            FewRowsWarning,
             stacklevel=4,
         )

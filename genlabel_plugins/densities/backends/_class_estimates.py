@@ -12,6 +12,7 @@ import torch
 from sklearn import covariance as sklearn_covariance
 from torch import Tensor
 
+from genlabel_plugins._checks import FewRowsWarning
 from genlabel_plugins.densities._moments import ScaledMoments, scaled_moments
 
 Shrinkage = Literal["auto", "ledoit_wolf", "oas"]
@@ -197,7 +198,7 @@ def warn_if_few(estimate: ClassEstimates, shrinkage: Shrinkage | float, *, tied:
         advice = "covariances are pooled and shrunk; more rows, or fewer features as by PCA, tell more"
     else:
         advice = f"shrinkage={shrinkage!r} leaves their covariances poor: shrinkage='auto' pools them"
-    warnings.warn(f"{problem}: {advice}", stacklevel=4)
+    warnings.warn(f"{problem}: {advice}", FewRowsWarning, stacklevel=4)
 
 
 def check_memory(n_classes: int, x: Tensor, tied: bool) -> None:

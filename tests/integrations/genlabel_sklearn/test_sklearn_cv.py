@@ -19,6 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_helpers import Centroids, fitted, through_skops
 
 from genlabel_plugins import GenLabel
+from genlabel_plugins._checks import FewRowsWarning
 from genlabel_plugins.selection import _joint_training as joint_training
 from genlabel_plugins.selection import choice
 from genlabel_plugins.selection import search as search_module
@@ -414,6 +415,14 @@ def test_a_bar_shows_progress(capsys):
 def test_options_out_of_range_are_named(params, message):
     with pytest.raises(ValueError, match=message):
         classifier(**params).fit(*IRIS)
+
+
+def test_few_rows_are_said_once_a_density_and_not_once_a_fold():
+    X, y = make_classification(40, 20, n_informative=5, random_state=0)
+    search = GenLabelClassifierCV(schemes=("density",), backends=("gm",), n_repeats=2, random_state=0)
+    with pytest.warns(FewRowsWarning, match="2 classes have no more rows than the 20 features") as said:
+        search.fit(X, y)
+    assert len(said) == 1
 
 
 @pytest.mark.slow
