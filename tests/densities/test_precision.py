@@ -7,9 +7,10 @@ import torch
 from torch.backends import cuda, mkldnn
 
 from genlabel_plugins import GenLabel, list_backends, make_backend
-from genlabel_plugins import _precision as precision
+from genlabel_plugins import _tf32 as tf32
+from genlabel_plugins._precision import full_precision
 
-NEWER = pytest.mark.skipif(not precision.HAS_NEWER_NAME, reason="a name of torch 2.9")
+NEWER = pytest.mark.skipif(not tf32.HAS_NEWER_NAME, reason="a name of torch 2.9")
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +22,7 @@ def _as_it_was():
 
 def _reset():
     torch.set_float32_matmul_precision("highest")
-    if precision.HAS_NEWER_NAME:
+    if tf32.HAS_NEWER_NAME:
         torch.backends.fp32_precision = cuda.matmul.fp32_precision = mkldnn.matmul.fp32_precision = "none"
 
 
@@ -57,18 +58,18 @@ NAMES = ["allow_tf32", "high", "medium", *(pytest.param(name, marks=NEWER) for n
 
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_off_inside_and_as_it_was_outside(name):
-    assert not precision._rounds_products()
+    assert not tf32._rounds_products()
     allow(name)
     before = state()
-    assert precision._rounds_products()
+    assert tf32._rounds_products()
     for _ in range(2):
-        with precision._float32_products():
-            assert not precision._rounds_products()
-            with precision._float32_products():
-                assert not precision._rounds_products()
-            assert not precision._rounds_products()
+        with tf32.off():
+            assert not tf32._rounds_products()
+            with tf32.off():
+                assert not tf32._rounds_products()
+            assert not tf32._rounds_products()
         assert state() == before
-    with pytest.raises(ZeroDivisionError), precision._float32_products():
+    with pytest.raises(ZeroDivisionError), tf32.off():
         raise ZeroDivisionError
     assert state() == before
 
@@ -78,28 +79,28 @@ def test_it_is_off_until_the_last_thread_has_left():
     inside, leave, seen = threading.Event(), threading.Event(), []
 
     def other():
-        with precision._float32_products():
+        with tf32.off():
             inside.set()
             leave.wait(10)
-            seen.append(precision._rounds_products())
+            seen.append(tf32._rounds_products())
 
     thread = threading.Thread(target=other)
-    with precision._float32_products():
+    with tf32.off():
         thread.start()
         assert inside.wait(10)
-    assert not precision._rounds_products()
+    assert not tf32._rounds_products()
     leave.set()
     thread.join()
     assert seen == [False]
-    assert precision._rounds_products()
+    assert tf32._rounds_products()
     assert torch.get_float32_matmul_precision() == "high"
 
 
 def test_a_cpu_is_left_alone():
     allow("high")
     x = torch.randn(20, 3)
-    with precision.full_precision(x):
-        assert precision._rounds_products()
+    with full_precision(x):
+        assert tf32._rounds_products()
 
 
 def test_torch_compile_leaves_the_switch_outside_its_graphs():
@@ -107,7 +108,7 @@ def test_torch_compile_leaves_the_switch_outside_its_graphs():
     seen = []
 
     def step(x):
-        with torch.no_grad(), precision._float32_products():
+        with torch.no_grad(), tf32.off():
             y = x @ x
         return y + 1
 
@@ -119,8 +120,21 @@ def test_torch_compile_leaves_the_switch_outside_its_graphs():
     torch.testing.assert_close(torch.compile(step, backend=backend)(x), x @ x + 1)
     assert not any("tf32" in target or "precision" in target for targets in seen for target in targets)
     torch._dynamo.reset()
-    with pytest.raises(Exception, match="_float32_products"):
+    with pytest.raises(Exception, match="off"):
         torch.compile(step, backend=backend, fullgraph=True)(x)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_torch_compile_asks_anew_where_it_is_allowed(name):
+    def step(x):
+        from genlabel_plugins import _tf32
+
+        return x + 1 if _tf32.is_allowed() else x - 1
+
+    compiled = torch.compile(step, backend="eager", fullgraph=True)
+    assert compiled(torch.zeros(1)) == -1
+    allow(name)
+    assert compiled(torch.zeros(1)) == 1
 
 
 @pytest.mark.gpu
