@@ -16,6 +16,8 @@ from genlabel_plugins.densities.density import Density
 from genlabel_plugins.densities.parents import Parents, RowPlaces
 from genlabel_plugins.densities.registry import make_backend
 
+MAX_FOLDS = 50  # 1,275 copies
+
 
 class CrossFit(LearntState):
     """Any density, a teacher or a backend of your own, without the folds of a row's parents.
@@ -28,7 +30,7 @@ class CrossFit(LearntState):
 
     Args:
         backend: Name of a registered density, or an object with `fit` and `log_prob`, of which copies are fitted.
-        n_folds: Number of folds, at least 3.
+        n_folds: Number of folds F, 3 to 50; there are F (F + 1) / 2 copies, one for each pair of folds.
         **params: Parameters that go with the backend's name.
 
     Attributes:
@@ -36,7 +38,8 @@ class CrossFit(LearntState):
         class_count_: Training rows per class, shape `(C,)`.
 
     Raises:
-        ValueError: On fewer than 3 folds, another `CrossFit`, or a classifier that came fitted and has seen all rows.
+        ValueError: On fewer than 3 folds, more than 50, another `CrossFit`, or a classifier that came fitted and
+            has seen all rows.
 
     Example:
         >>> from sklearn.tree import DecisionTreeClassifier
@@ -60,7 +63,7 @@ class CrossFit(LearntState):
 
     def __init__(self, backend: Any, *, n_folds: int = 5, **params: Any) -> None:
         super().__init__()
-        check_number("n_folds", n_folds, 3, whole=True)
+        check_number("n_folds", n_folds, 3, MAX_FOLDS, whole=True)
         self.density = make_backend(backend, **params)
         if isinstance(self.density, CrossFit):
             raise ValueError(f"cross_fit goes with a backend that is no CrossFit yet, got {n_folds} folds beside one")

@@ -209,6 +209,8 @@ def test_parents_of_other_rows_and_of_no_classes_are_refused():
             density.log_prob_without(x_mix[:24], parents)
         with pytest.raises(ValueError, match="target_j must hold class indices"):
             density.log_prob_without(x_mix, parents._replace(target_j=x[ends[1]]))
+    with pytest.raises(ValueError, match=r"n_folds must lie in \[3, 50\], got 1000"):
+        CrossFit("gm", n_folds=1000)
     with pytest.raises(ValueError, match="must be True or False, got 'no'"):
         GenLabel("kde", leave_parents_out="no")
     with pytest.raises(ValueError, match="no CrossFit yet, got 3 folds beside one"):
