@@ -48,7 +48,7 @@ HEADS: dict[str, dict[str, Any]] = {  # options of GenLabelClassifierCV
     "the density alone (gm)": {"schemes": ("density",), "backends": ("gm",)},
 }
 TUNED = ("no mixing", "mixup", CLEAN, "GenLabel (Algorithm 3), clean batch")
-RATES = (3e-4, 1e-3)
+RATES = (3e-4, 1e-3, 3e-3)
 
 
 def draw_rows(y: np.ndarray, n_each: int, draw: int) -> np.ndarray:
@@ -208,7 +208,7 @@ def main() -> None:
         "--layers", action="store_true", help="densities of the features of each stage instead of heads"
     )
     parser.add_argument("--pixels", type=int, default=160, help="of the images, resized")
-    parser.add_argument("--epochs", type=int, default=15, help="of fine-tuning")
+    parser.add_argument("--epochs", type=int, default=20, help="of fine-tuning")
     parser.add_argument("--rates", type=float, nargs="+", default=RATES, help="learning rates of fine-tuning")
     parser.add_argument("--device", default="cpu", help="of fine-tuning")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time")

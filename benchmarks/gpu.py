@@ -286,6 +286,7 @@ def main() -> None:
         torch.backends.cuda.matmul.allow_tf32 = allowed
         print(f"allow_tf32={allowed}")
         time_densities(args.device, size, 1 if args.tiny else 5, results)
+    torch.backends.cuda.matmul.allow_tf32 = False
     for head, n_rows in (("logistic", 1797), ("mlp", 600)):
         time_search(args.device, head, 100 if args.tiny else n_rows, results)
     results.write("torch", "scikit-learn")

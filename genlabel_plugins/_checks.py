@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from numbers import Integral, Real
 from typing import Any
 
@@ -13,6 +16,25 @@ from torch import Tensor
 
 class FewRowsWarning(UserWarning):
     """Classes have too few rows for what a density learns of them; it says what it does instead."""
+
+
+_IS_SAID_LATER = ContextVar("a fit to all rows is to follow", default=False)
+
+
+def warn_of_few_rows(message: str, stacklevel: int) -> None:
+    """Issue a `FewRowsWarning`, unless `said_later` is entered."""
+    if not _IS_SAID_LATER.get():
+        warnings.warn(message, FewRowsWarning, stacklevel=stacklevel + 1)
+
+
+@contextmanager
+def said_later() -> Iterator[None]:
+    """Leave what is to be said of few rows to a later fit to all of them, of which a search's folds are parts."""
+    token = _IS_SAID_LATER.set(True)
+    try:
+        yield
+    finally:
+        _IS_SAID_LATER.reset(token)
 
 
 def check_number(

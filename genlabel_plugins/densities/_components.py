@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from genlabel_plugins._checks import FewRowsWarning
+from genlabel_plugins._checks import warn_of_few_rows
 from genlabel_plugins._state import mean_and_spread
 
 RANK_TOLERANCE = 1e-7  # relative size below which a direction is rounding
@@ -80,10 +79,9 @@ def warn_of_components(class_count: Tensor, x: Tensor, offset: Tensor) -> None:
         offset: What was subtracted, shape `(D,)`.
     """
     if bool((class_count <= x.shape[1] + 1).any()) and looks_like_components(x + offset):
-        warnings.warn(
+        warn_of_few_rows(
             "features look like the principal components of few rows, along which covariances are diagonal, so that "
             "shrinking them to their diagonal does nothing: fit the columns, or turn the components at random, "
             "by x @ torch.linalg.qr(torch.randn(D, D)).Q",
-            FewRowsWarning,
             stacklevel=4,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, get_args
 
@@ -10,7 +9,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from genlabel_plugins._checks import FewRowsWarning
 from genlabel_plugins.relabeler import GenLabel
 from genlabel_plugins.selection._candidate_batches import density_classifier, fit_relabelers
 from genlabel_plugins.selection._early_stopping import EarlyStopping, HeldOut
@@ -52,9 +50,7 @@ def candidate_log_p(
     backends = list(dict.fromkeys(candidate.backend for candidate in candidates))
     clean = [table for table, _ in tables]
     how = (n_classes, options.priors, seed)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FewRowsWarning)  # a fit to all rows says it once
-        relabelers = [fit_relabelers(table, backends, *how, **options.left_out) for table in clean]
+    relabelers = [fit_relabelers(table, backends, *how, **options.left_out) for table in clean]
     x = [table.standardize(part) for table, part in zip(clean, rows, strict=True)]
     for kind in get_args(Kind):
         places = [m for m, candidate in enumerate(candidates) if candidate.kind == kind]

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from sklearn.model_selection import check_cv
 
+from genlabel_plugins._checks import said_later
 from genlabel_plugins.densities._training import hold_out
 from genlabel_plugins.selection import Candidate, Scheme, Selection, candidate_grid, cross_validate, select
 from genlabel_plugins.selection._candidate_fits import fit_networks
@@ -191,7 +192,8 @@ class GenLabelClassifierCV(NetworkClassifier):
         problem = self._problem(X, y, sample_weight)
         if hasattr(self, "_fitted"):
             del self._fitted  # should this fit fail, nothing answers for it
-        cv = self._cross_validate(problem, candidates, options, groups)
+        with said_later():
+            cv = self._cross_validate(problem, candidates, options, groups)
         weight = select(cv, self.scoring, selection)
         self.n_splits_ = len(cv.accuracy)
         self.cv_results_ = cv_results(cv, self.scoring, weight)

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 import torch
+from torch._dynamo.backends.debugging import aot_eager
 from torch.backends import cuda, mkldnn
 
 from genlabel_plugins import GenLabel, list_backends, make_backend
@@ -68,10 +69,46 @@ def test_it_is_off_inside_and_as_it_was_outside(name):
             with tf32.off():
                 assert not tf32._rounds_products()
             assert not tf32._rounds_products()
+            assert before[1] not in ("high", "medium") or torch.get_float32_matmul_precision() == "highest"
         assert state() == before
     with pytest.raises(ZeroDivisionError), tf32.off():
         raise ZeroDivisionError
     assert state() == before
+
+
+@NEWER
+def test_what_was_inherited_is_inherited_again_and_the_cpu_keeps_its_own():
+    allow("of all")
+    with tf32.off():
+        pass
+    torch.backends.fp32_precision = "ieee"
+    assert not tf32._rounds_products()
+    _reset()
+    allow("medium")
+    mkldnn.matmul.fp32_precision = "ieee"
+    with tf32.off():
+        pass
+    assert mkldnn.matmul.fp32_precision == "ieee"
+
+
+def test_no_thread_takes_the_switch_of_another_for_its_own(monkeypatch):
+    """Between its two questions another turns TF32 off; told no, it would compute on when that one leaves."""
+    allow("high")
+    asked, threads = tf32._rounds_products, []
+
+    def other():
+        with tf32.off():
+            pass
+
+    def slow():
+        threads.append(threading.Thread(target=other))
+        threads[-1].start()
+        threads[-1].join(0.2)  # it waits for the lock
+        return asked()
+
+    monkeypatch.setattr(tf32, "_rounds_products", slow)
+    assert tf32.is_allowed()
+    threads[0].join(10)
 
 
 def test_it_is_off_until_the_last_thread_has_left():
@@ -103,22 +140,35 @@ def test_a_cpu_is_left_alone():
         assert tf32._rounds_products()
 
 
-def test_torch_compile_leaves_the_switch_outside_its_graphs():
-    allow("high")
-    seen = []
+@pytest.mark.parametrize("name", NAMES)
+def test_torch_compile_leaves_the_switch_outside_its_graphs(name):
+    allow(name)
+    before, graphs, inside = state(), [], []
+
+    @torch.compiler.disable
+    def look():
+        inside.append(tf32._rounds_products())
+
+    def square(x):
+        return x @ x
 
     def step(x):
         with torch.no_grad(), tf32.off():
-            y = x @ x
+            y = square(x)
+            look()
         return y + 1
 
-    def backend(graph, _):
-        seen.append([str(node.target) for node in graph.graph.nodes])
-        return graph.forward
+    def backend(graph, inputs):
+        graphs.extend(str(node.target) for node in graph.graph.nodes)
+        return aot_eager(graph, inputs)  # it drops from a graph what is no operation, as inductor does
 
-    x = torch.randn(3, 3)
-    torch.testing.assert_close(torch.compile(step, backend=backend)(x), x @ x + 1)
-    assert not any("tf32" in target or "precision" in target for targets in seen for target in targets)
+    compiled, x = torch.compile(step, backend=backend), torch.randn(3, 3)
+    for _ in range(3):
+        torch.testing.assert_close(compiled(x), x @ x + 1)
+        assert state() == before
+    assert inside == [False] * 3
+    assert graphs
+    assert not any("tf32" in target or "precision" in target for target in graphs), graphs
     torch._dynamo.reset()
     with pytest.raises(Exception, match="off"):
         torch.compile(step, backend=backend, fullgraph=True)(x)

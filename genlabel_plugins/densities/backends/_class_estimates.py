@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import warnings
 from numbers import Real
 from typing import Literal, NamedTuple, get_args
 
@@ -12,7 +11,7 @@ import torch
 from sklearn import covariance as sklearn_covariance
 from torch import Tensor
 
-from genlabel_plugins._checks import FewRowsWarning
+from genlabel_plugins._checks import warn_of_few_rows
 from genlabel_plugins.densities._moments import ScaledMoments, scaled_moments
 
 Shrinkage = Literal["auto", "ledoit_wolf", "oas"]
@@ -198,7 +197,7 @@ def warn_if_few(estimate: ClassEstimates, shrinkage: Shrinkage | float, *, tied:
         advice = "covariances are pooled and shrunk; more rows, or fewer features as by PCA, tell more"
     else:
         advice = f"shrinkage={shrinkage!r} leaves their covariances poor: shrinkage='auto' pools them"
-    warnings.warn(f"{problem}: {advice}", FewRowsWarning, stacklevel=4)
+    warn_of_few_rows(f"{problem}: {advice}", stacklevel=4)
 
 
 def check_memory(n_classes: int, x: Tensor, tied: bool) -> None:

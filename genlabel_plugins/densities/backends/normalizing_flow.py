@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from importlib import import_module
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from genlabel_plugins._checks import FewRowsWarning, check_number, check_switch
+from genlabel_plugins._checks import check_number, check_switch, warn_of_few_rows
 from genlabel_plugins.densities._training import TrainingReport, hold_out, private_rng, train
 from genlabel_plugins.densities.backends._class_units import standard_normal_log_prob
 from genlabel_plugins.densities.network_density import NetworkDensity
@@ -171,11 +170,10 @@ class NormalizingFlow(NetworkDensity):
     def _warn_if_few(self, count: Tensor, n_features: int) -> None:
         few = count < ROWS_PER_FEATURE * n_features
         if bool(few.any()):
-            warnings.warn(
+            warn_of_few_rows(
                 f"{int(few.sum())} of {len(count)} classes have fewer than {ROWS_PER_FEATURE} rows per feature (the "
                 f"smallest has {int(count.min())} rows of {n_features} features), often too few for a flow to be "
                 "worth it: compare with backend 'gm'",
-                FewRowsWarning,
                 stacklevel=2,
             )
 
