@@ -1,7 +1,7 @@
 """TF32, which keeps ten bits of a factor, is turned off while densities compute on CUDA.
 
-A log-density is a difference of large sums: rows of 64 features lose .03 nats by TF32 near their class, and rows far
-from all classes their label.
+A log-density is a difference of large sums: rows of 64 features lose .03 nats by TF32 near their class, and the more
+the farther from it they lie.
 """
 
 from __future__ import annotations
