@@ -51,6 +51,7 @@ class NormalizingFlow(NetworkDensity):
         ModuleNotFoundError: In `fit`, if the engine is not installed.
 
     Example:
+        >>> import warnings
         >>> x = torch.randn(60, 2, generator=torch.Generator().manual_seed(0))
         >>> with warnings.catch_warnings(action="ignore"):  # few rows
         ...     flow = NormalizingFlow(max_epochs=2).fit(x, torch.arange(60) % 2)
