@@ -12,6 +12,7 @@ from torch import Tensor
 from genlabel_plugins._checks import check_number
 from genlabel_plugins.densities._components import warn_of_components
 from genlabel_plugins.densities._segments import LogRatio, MixtureLogRatio, segment_ends
+from genlabel_plugins.densities.backends._bandwidths import best_bandwidth, log2_sum_exp2_
 from genlabel_plugins.densities.backends._class_estimates import (
     Shrinkage,
     check_shrinkage,
@@ -37,7 +38,6 @@ from genlabel_plugins.densities.parents import Parents, RowPlaces, drop_
 from genlabel_plugins.densities.streaming import RESERVOIR, ReservoirDensity
 
 Bandwidth = Literal["scott", "silverman", "cv"]
-MAX_LEFT_OUT = 500
 MAX_KERNELS = 2**17  # between rows that are left out to choose by, and all rows
 SCALES = (1.0, 0.7, 1.4)  # multiples of the bandwidth; the first is the rule's own
 MAX_SEGMENT_ELEMENTS = 2**24
@@ -277,27 +277,3 @@ class KernelDensity(ReservoirDensity):
         highest = log2_sum.new_full(shape, -torch.inf).scatter_reduce(1, places, log2_sum, "amax")
         share = (log2_sum - highest.gather(1, places)).exp2()
         return log2_sum.new_zeros(shape).scatter_add(1, places, share).log2() + highest
-
-
-def best_bandwidth(z: Tensor, scott: float, generator: torch.Generator) -> float:
-    """Bandwidth of the highest leave-one-out likelihood for whitened rows `(n, D)` of one class.
-
-    At most `MAX_LEFT_OUT` random rows are left out; a lone row keeps Scott's width.
-    """
-    if len(z) == 1:
-        return scott
-    candidates = scott * torch.logspace(-4, 1, 21, base=2, dtype=z.dtype, device=z.device)
-    likelihood = torch.zeros_like(candidates)
-    left_out = torch.randperm(len(z), generator=generator)[:MAX_LEFT_OUT].to(z.device)
-    for rows in left_out.split(max(1, chunk_elements(z) // len(z))):
-        exponent = -torch.cdist(z[rows], z).square() / (2 * math.log(2))
-        exponent[torch.arange(len(rows), device=z.device), rows] = -torch.inf
-        for i, h in enumerate(candidates):
-            likelihood[i] += (log2_sum_exp2_(exponent / h.square()) * math.log(2) - z.shape[1] * h.log()).sum()
-    return float(candidates[likelihood.argmax()])
-
-
-def log2_sum_exp2_(score: Tensor) -> Tensor:
-    """Log-sum-exp in base 2 over the last dimension, overwriting `score`."""
-    highest = score.amax(-1, keepdim=True)
-    return score.sub_(highest).exp2_().sum(-1).log2_() + highest.squeeze(-1)
